@@ -65,7 +65,10 @@ def flaml(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def autogluon(job: dict[str, Any]) -> dict[str, Any]:
-    """AutoGluon with the preset of the job: ``good_quality`` fits each model on folds, then on all rows."""
+    """AutoGluon with the preset of the job: ``good_quality`` fits each model on folds, then on all rows.
+
+    The models of the folds are kept: without them it has nothing to predict with where a fit on all rows failed.
+    """
     from autogluon.tabular import TabularPredictor
 
     metrics = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "root_mean_squared_error"}
@@ -77,6 +80,7 @@ def autogluon(job: dict[str, Any]) -> dict[str, Any]:
         time_limit=job["budget_s"],
         presets=job["preset"],
         num_cpus=job["threads"],
+        save_bag_folds=True,
     )
     seconds = time.perf_counter() - began
 

@@ -23,7 +23,7 @@ exit  meaning
 `registry_verbs`  registry add, registry sync
 `together_verbs`  together serve, show, stop
 `watch_verbs`     monitor, labels
-`cluster_verbs`   up, down, status, env, logs, gc
+`cluster_verbs`   up, down, status, console, env, logs, gc
 `key_verbs`       keys add, list, rotate, revoke
 `jobs`            the same for the files of ``jobs/``
 ================  =============================================================

@@ -46,6 +46,18 @@ def status(as_json: AsJson = False, store: StoreRoot = None) -> None:
 
 
 @app.command(rich_help_panel=CLUSTER)
+def console(
+    host: Annotated[str, typer.Option(help="address to listen on; beyond this machine only with keys")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 for any that is free")] = 8050,
+    store: StoreRoot = None,
+) -> None:
+    """Show the store in a browser: models, versions, windows, runs, batch jobs; Ctrl-C ends it."""
+    from mlsys.web_console import server
+
+    server.serve(open_store(store), host, port, typer.echo)
+
+
+@app.command(rich_help_panel=CLUSTER)
 def env(store: StoreRoot = None) -> None:
     """Print what `ray`, `serve` and jobs need: eval "$(mlsys env)"."""
     import shlex

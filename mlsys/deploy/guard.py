@@ -9,6 +9,7 @@ predictions                                ``predict``
 ``…/labels``                               ``labels``
 ``/stats``, ``/metrics``                   ``admin``
 contract, docs, metadata                   any
+``/console`` of a gateway                  that of `mlsys.web_console.routes`
 =========================================  ==========================================================
 
 A key comes as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. What is wrong with it is answered before a byte of
@@ -30,6 +31,7 @@ from starlette.exceptions import HTTPException
 from mlsys.deploy.api_keys import ApiKey, KeyRing
 from mlsys.deploy.dispatch import RawHeaders, route_of
 from mlsys.deploy.front import App, Scope, answer
+from mlsys.recipe import names
 
 OPEN = frozenset({"/health", "/ready", "/ping", "/version", "/v2/health/live", "/v2/health/ready"})
 """Paths below the model's, or the gateway's, that need no key."""
@@ -38,6 +40,9 @@ ENDS = {"invocations": "predict", "infer": "predict", "batch": "batch", "labels"
 """Last part of a path, before ids of batch jobs → the scope that it needs."""
 
 ADMIN = frozenset({"/stats", "/metrics"})
+
+CONSOLE = f"/{names.CONSOLE}"
+"""Path below which the gateway has the console, which has rules of its own (`mlsys.web_console.routes`)."""
 
 _MODEL = re.compile(r"^(?:/v2/models|(?:/api/2\.0)?/endpoints)/([^/]+)")
 _READY = re.compile(r"^/v2/models/[^/]+(/versions/[^/]+)?/ready$")
@@ -108,7 +113,8 @@ class Guard:
         named = None if self.model else _MODEL.match(path)
         model = named[1] if named else self.model
         rings = self.rings(model)
-        if all(ring.is_open() for ring in rings) or path in OPEN or _READY.match(path):
+        is_console = self.model is None and (path == CONSOLE or path.startswith(f"{CONSOLE}/"))
+        if is_console or all(ring.is_open() for ring in rings) or path in OPEN or _READY.match(path):
             return
         key = _key(rings, headers)
         needed = scope_of(path)

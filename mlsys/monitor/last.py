@@ -24,7 +24,7 @@ def note(store: Store, judgement: Judgement, version: int | None, report: Path) 
     """Note the decision about a version, with its report."""
     value = judgement.value
     path = report.relative_to(store.root) if report.is_relative_to(store.root) else report
-    noted = {
+    values = {
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "version": version,
         "bundle": value["bundle"],
@@ -37,7 +37,18 @@ def note(store: Store, judgement: Judgement, version: int | None, report: Path) 
         "report": str(path),
         "seen": judgement.seen.to_json(),
     }
-    write_json(_file(store, value["name"]), noted)
+    write_json(_file(store, value["name"]), values)
+
+
+def noted(store: Store, name: str) -> dict[str, Any]:
+    """The last decision about a model, without a look at its log; empty where there was none.
+
+    Returns
+    -------
+    ``at``, ``version``, ``decision``, ``exit_code``, ``headline``, ``counts`` of windows, ``num_rows``, ``judgement``
+    and ``report`` of the last run of the monitor.
+    """
+    return _noted(store, name)[0]
 
 
 def status(store: Store, name: str) -> dict[str, Any]:
@@ -45,15 +56,19 @@ def status(store: Store, name: str) -> dict[str, Any]:
 
     Returns
     -------
-    ``at``, ``version``, ``decision``, ``exit_code``, ``headline``, ``counts`` of windows, ``num_rows``, ``judgement``
-    and ``report`` of the last run of the monitor, all missing where there was none; and ``backlog_rows``, rows of the
-    log that no run has read.
+    All that `noted` gives, missing where there was none, and ``backlog_rows``, rows of the log that no run has read.
     """
-    try:
-        noted: dict[str, Any] = read_json(_file(store, name))
-        seen = RowSpans.from_json(noted.pop("seen"))
-    except (errors.StoreError, KeyError, TypeError, ValueError, AttributeError):
-        noted, seen = {}, RowSpans()
+    values, seen = _noted(store, name)
     files = prediction_log.files(prediction_log.folder_of(store, name))
     spans = (span for log_file in files for span in log_file.spans)
-    return {**noted, "backlog_rows": sum(part.count for span in spans for part in seen.missing(span))}
+    return {**values, "backlog_rows": sum(part.count for span in spans for part in seen.missing(span))}
+
+
+def _noted(store: Store, name: str) -> tuple[dict[str, Any], RowSpans]:
+    """The last decision as it was noted, and the rows of the log that were read for it."""
+    try:
+        values: dict[str, Any] = read_json(_file(store, name))
+        seen = RowSpans.from_json(values.pop("seen"))
+    except (errors.StoreError, KeyError, TypeError, ValueError, AttributeError):
+        return {}, RowSpans()
+    return values, seen

@@ -10,6 +10,9 @@ GATEWAY = "gateway"
 TOGETHER = "together"
 """Name of the application of many models, which no model may have either."""
 
+CONSOLE = "console"
+"""Route of the gateway below which the console is."""
+
 VERSION_LIKE = re.compile(r"v?\d+", re.IGNORECASE)
 """Text that reads as a version, or as the version of a protocol: ``/v2`` is the route of Open Inference."""
 
@@ -28,7 +31,7 @@ def model_name(name: str) -> str:
         message = "another name: this one is the gateway's"
     elif name == TOGETHER:
         message = "another name: this one is that of many models in one application"
-    elif VERSION_LIKE.fullmatch(name):
+    elif VERSION_LIKE.fullmatch(name) or name == CONSOLE:
         message = f"another name: /{name} is a route of the gateway"
     elif DIGEST_LIKE.fullmatch(name):
         message = "another name: eight and more of 0-9 and a-f are the digits of a digest"

@@ -59,6 +59,8 @@ def tag(name: str, *content: object, **attributes: object) -> Html:
 
 Level = Literal["info", "good", "warn", "bad"]
 
+_FOOTER = "Written by mlsys. This file needs no network."
+
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
@@ -205,10 +207,11 @@ def _cell(cell: object, kind: str | None) -> Html:
 class Page:
     """A report under construction; sections appear in the order they were added."""
 
-    def __init__(self, title: str, subtitle: object = "", *, mark: Html | None = None) -> None:
+    def __init__(self, title: str, subtitle: object = "", *, mark: Html | None = None, footer: str = _FOOTER) -> None:
         self.title = title
         self.subtitle = subtitle
         self.mark = mark
+        self.footer = footer
         self._sections: list[tuple[str, str, Html]] = []
 
     def section(self, title: str, *blocks: object, note: object = "") -> Self:
@@ -230,7 +233,7 @@ class Page:
             tag("title", self.title),
             Html(f"<style>{_resource('page.css')}</style>"),
         )
-        footer = tag("footer", "Written by mlsys. This file needs no network.")
+        footer = tag("footer", self.footer)
         return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}{footer}{script}</body></html>\n'
 
     def _head(self) -> Html:

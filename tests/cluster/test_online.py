@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 
+import httpx
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -114,6 +115,17 @@ def test_the_gateway_speaks_open_inference_for_every_model(first):
     assert body["id"] == "r1"
     assert body["outputs"][0]["shape"] == [2]
     assert ask(f"{first.url}/v2/models/late/infer", {"inputs": [tensor]})[1]["outputs"][0] == body["outputs"][0]
+
+
+def test_the_gateway_leads_a_browser_to_the_console(first, store):
+    browser = httpx.Client(headers={"Accept": "text/html,*/*"}, follow_redirects=True, timeout=60)
+    page = browser.get(root(first))
+    assert (page.status_code, str(page.url)) == (200, f"{root(first)}/console/")
+    assert ("<h1>Models</h1>" in page.text, str(store.root) in page.text) == (True, True)
+    assert browser.get(f"{root(first)}/console/api/status").json()["store"] == str(store.root)
+    assert browser.get(f"{root(first)}/console/models/none").status_code == 404
+    assert browser.get(f"{root(first)}/console/", headers={"Host": "attacker.example"}).status_code == 403
+    assert "models" in httpx.get(root(first)).json()
 
 
 def test_the_gateway_answers_tritonclient_as_json_and_as_bytes(first):

@@ -79,7 +79,11 @@ class Browser:
 
     def open(self, path, width=1200, height=900):
         """A new tab that has loaded a file and settled."""
-        return Tab(self, Path(path).resolve().as_uri(), width, height)
+        return self.visit(Path(path).resolve().as_uri(), width, height)
+
+    def visit(self, address, width=1200, height=900):
+        """A new tab that has loaded an address and settled."""
+        return Tab(self, address, width, height)
 
 
 class Tab:
@@ -123,6 +127,19 @@ class Tab:
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
+
+    def wait_for(self, expression, limit_s=LIMIT_S):
+        """Wait until a JavaScript expression is true, whatever page is there meanwhile."""
+        until = time.monotonic() + limit_s
+        while True:
+            try:
+                if self.evaluate(expression):
+                    return
+            except RuntimeError:  # the page changes
+                if time.monotonic() > until:
+                    raise
+            assert time.monotonic() < until, expression
+            time.sleep(0.1)
 
     def click(self, selector):
         """A real click on the middle of an element, which is scrolled to first."""

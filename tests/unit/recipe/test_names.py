@@ -12,6 +12,7 @@ REST = "target: y\ndata: {source: rows.csv}"
     ("name", "expected"),
     [
         ("v2", "another name: /v2 is a route of the gateway"),
+        ("console", "another name: /console is a route of the gateway"),
         ("gateway", "another name: this one is the gateway's"),
         ("together", "another name: this one is that of many models in one application"),
         ("deadbeef", "another name: eight and more of 0-9 and a-f are the digits of a digest"),
