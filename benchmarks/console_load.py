@@ -16,12 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-from browser import Browser
+from browser import Browser  # type: ignore[import-not-found]  # of the tests, which have no types
 from measured import median, options, say, spread
 from mlsys import registry
+from mlsys.bundle import Bundle
 from mlsys.registry import ledger
 from mlsys.registry.ledger import LedgerEntry
 from mlsys.store import Store, write_json
@@ -37,13 +39,14 @@ def main() -> None:
         store = Store.open(Path(folder) / "store")
         fill(store)
         pages = {"models": "", "runs": "runs", "a model": "models/model-100", "its runs": "runs?name=model-100"}
-        first, later = {}, {name: [] for name in pages}
+        first: dict[str, list[float]] = {name: [] for name in pages}
+        later: dict[str, list[float]] = {name: [] for name in pages}
         for _ in range(wanted.repeats):
             with Console(store) as address, Browser() as browser:
                 browser.visit("about:blank")
                 for name, path in pages.items():
                     seconds = [loaded(browser, f"{address}{path}") for _again in range(2)]
-                    first.setdefault(name, []).append(seconds[0])
+                    first[name].append(seconds[0])
                     later[name].append(seconds[1])
     report(first, later, as_json=wanted.json)
 
@@ -57,7 +60,7 @@ def fill(store: Store) -> None:
             digest = f"{number * VERSIONS + version:064x}"
             model = SimpleNamespace(digest=digest, family="xgboost", params={"rounds": 100})
             metrics = {"roc_auc": 0.7 + version / 100, "log_loss": 0.5}
-            registry.register(store, name, model, metrics=metrics, facts={"metric": "roc_auc"})
+            registry.register(store, name, cast("Bundle", model), metrics=metrics, facts={"metric": "roc_auc"})
         ledger.write(store, "move", LedgerEntry(name, VERSIONS, model.digest), "champion", reason="newest")
         for run in range(RUNS):
             at = began + dt.timedelta(hours=run * MODELS + number)
@@ -81,8 +84,8 @@ def record(name: str, at: dt.datetime, run: int) -> dict[str, object]:
     ]
     steps[4]["tries"] = tries
     facts = {"id": f"{run:032x}", "name": name, "by": "someone", "until": "monitor", "recipe": "name: x\n" * 200}
-    facts |= {"began": at.isoformat(), "ended": at.isoformat(), "status": "finished", "message": None}
-    return {**facts, "steps": steps}
+    ended = {"began": at.isoformat(), "ended": at.isoformat(), "status": "finished", "message": None}
+    return {**facts, **ended, "steps": steps}
 
 
 class Console:

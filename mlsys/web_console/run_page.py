@@ -32,14 +32,14 @@ def run_page(run: Json, reports: Mapping[str, str], links: Links) -> str:
 def _outcome(run: Json, links: Links) -> list[object]:
     problem = run["message"]
     level: html.Level = "warn" if run["status"] == "interrupted" else "bad"
-    tiles = [
-        ("Model", page_frame.link(links.model(run["name"]), run["name"])),
-        ("Took", formats.seconds(run["seconds"])),
-        ("Asked for", f"up to {run['until']}" if run["until"] else None),
-        ("Family", run["family"]),
+    tiles: list[tuple[str, object, object]] = [
+        ("Model", page_frame.link(links.model(run["name"]), run["name"]), None),
+        ("Took", formats.seconds(run["seconds"]), None),
+        ("Asked for", f"up to {run['until']}" if run["until"] else None, None),
+        ("Family", run["family"], None),
         ("Version", run["version"], run["alias"] and f"as {run['alias']}"),
-        ("Bundle", html.code(str(run["bundle"])[:MAX_DIGITS]) if run["bundle"] else None),
-        ("Monitor", page_frame.decision(run["decision"])),
+        ("Bundle", html.code(str(run["bundle"])[:MAX_DIGITS]) if run["bundle"] else None, None),
+        ("Monitor", page_frame.decision(run["decision"]), None),
     ]
     metrics = {name: value for name, value in run["metrics"].items() if not name.endswith(("_low", "_high"))}
     rows = [
