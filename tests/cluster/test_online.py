@@ -118,13 +118,14 @@ def test_the_gateway_speaks_open_inference_for_every_model(first):
 
 
 def test_the_gateway_leads_a_browser_to_the_console(first, store):
-    browser = httpx.Client(headers={"Accept": "text/html,*/*"}, follow_redirects=True, timeout=60)
-    page = browser.get(root(first))
-    assert (page.status_code, str(page.url)) == (200, f"{root(first)}/console/")
-    assert ("<h1>Models</h1>" in page.text, str(store.root) in page.text) == (True, True)
-    assert browser.get(f"{root(first)}/console/api/status").json()["store"] == str(store.root)
-    assert browser.get(f"{root(first)}/console/models/none").status_code == 404
-    assert browser.get(f"{root(first)}/console/", headers={"Host": "attacker.example"}).status_code == 403
+    how = {"headers": {"Accept": "text/html,*/*"}, "follow_redirects": True, "timeout": 60}
+    with httpx.Client(**how) as browser:
+        page = browser.get(root(first))
+        assert (page.status_code, str(page.url)) == (200, f"{root(first)}/console/")
+        assert ("<h1>Models</h1>" in page.text, str(store.root) in page.text) == (True, True)
+        assert browser.get(f"{root(first)}/console/api/status").json()["store"] == str(store.root)
+        assert browser.get(f"{root(first)}/console/models/none").status_code == 404
+        assert browser.get(f"{root(first)}/console/", headers={"Host": "attacker.example"}).status_code == 403
     assert "models" in httpx.get(root(first)).json()
 
 
