@@ -4,10 +4,11 @@ Claim: p99 of the endpoint is at most twice what it is alone, at a load that lea
 its own runs the steps up to ``train``, with a search, of a table of 200,000 generated rows on the same store and
 cluster, as a person would who types ``mlsys run``; meanwhile ``wrk`` asks for single rows by two connections.
 
-Each repeat is a pair: a run alone, then one beside training, so that what else the machine does meets both. The claim
-is about the median of the pairs' ratios; their spread is told. What bounds p99 alone is the thread of the replica that
-writes the prediction log each second, and beside training what steps share with an endpoint whatever their priority:
-caches, the memory's bandwidth, and the driver of the run, which is a process like any other.
+Each repeat is a pair: a run alone, then one beside training, so that what else the machine does meets both. A run takes
+a minute of the two that the training has: a training lasts minutes, and in a run of some seconds one stall is what p99
+says. The claim is about the median of the pairs' ratios; their spread is told. What bounds p99 alone is the thread of
+the replica that writes the prediction log each second, and beside training what steps share with an endpoint whatever
+their priority: caches, the memory's bandwidth, and the driver of the run, which is a process like any other.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ tasks are gone."""
 
 
 def main() -> None:
-    parser = options(__doc__, repeats=5)
-    parser.add_argument("--seconds", type=float, default=10, help="length of a run of wrk (10)")
+    parser = options(__doc__, repeats=3)
+    parser.add_argument("--seconds", type=float, default=60, help="length of a run of wrk (60)")
     parser.add_argument("--train", type=Path, help="train in the store of this folder: the process beside the endpoint")
     wanted = parser.parse_args()
     if wanted.train:
