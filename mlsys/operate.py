@@ -33,6 +33,7 @@ from mlsys.recipe import load as load_recipe
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 from mlsys.workflow import inventory, replays, retention, scripts, watch
+from mlsys.workflow.alerting import alerts as alerts  # noqa: PLC0414  (an operation like those below)
 from mlsys.workflow.replays import Replay
 from mlsys.workflow.results import MonitorResult
 from mlsys.workflow.retention import Leftover

@@ -22,7 +22,7 @@ exit  meaning
 `batch_verbs`     batch submit, batch list, batch show, batch cancel
 `registry_verbs`  registry add, registry sync
 `together_verbs`  together serve, show, stop
-`watch_verbs`     monitor, labels
+`watch_verbs`     monitor, alerts, labels
 `cluster_verbs`   up, down, status, console, env, logs, gc
 `key_verbs`       keys add, list, rotate, revoke
 `jobs`            the same for the files of ``jobs/``

@@ -1,4 +1,4 @@
-"""Verbs that watch a registered model: the monitor, and labels that come in late."""
+"""Verbs that watch a registered model: the monitor, its alerts, and labels that come in late."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mlsys.cli.application import NAMES, AsJson, Labels, ReadSettings, Settings, StoreRoot, app, show
+from mlsys.cli.application import NAMES, AsJson, Labels, Name, ReadSettings, Settings, StoreRoot, app, show
 from mlsys.cli.endings import exit_codes, opened
 
 MONITOR_MODEL = "name, name@alias or name@version; or a recipe, which means the model of its name and its settings"
@@ -38,6 +38,27 @@ def take_labels(
 
     received = operate.labels(model, source, set=settings or (), store=opened(store))
     show(received.to_json(), "\n".join([received.summary, *received.counts.messages]), as_json=as_json)
+
+
+@app.command("alerts", rich_help_panel=NAMES)
+def list_alerts(
+    name: Name,
+    ack: Annotated[str | None, typer.Option("--ack", metavar="ID", help="somebody knows: it is not sent again")] = None,
+    mute: Annotated[
+        str | None, typer.Option("--mute", metavar="ID|KIND|all", help="send nothing of it until the time of --until")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="of --mute: ISO 8601, UTC, or a span such as 8h")
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="send a message that tries every place")] = False,
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """List the alerts of a model; acknowledge or mute them, or try where they go."""
+    from mlsys import operate
+
+    listed = operate.alerts(name, ack=ack, mute=mute, until=until, test=test, store=opened(store))
+    show(listed.to_json(), listed.summary, as_json=as_json)
 
 
 def watch(

@@ -6,6 +6,7 @@ resolved recipe, defaults filled in, is written beside each run and reproduces i
 
 from __future__ import annotations
 
+from mlsys.recipe.alert_section import AlertSection
 from mlsys.recipe.deploy_section import BatchSection, DeploySection, LimitsSection, RolloutSection
 from mlsys.recipe.loading import dump, json_schema, load, override, parse, set_values
 from mlsys.recipe.reading import Reading
@@ -26,6 +27,7 @@ from mlsys.recipe.sections import (
 
 __all__ = [
     "Aggregate",
+    "AlertSection",
     "BatchSection",
     "DataSection",
     "Dedupe",

@@ -52,8 +52,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> errors.RecipeErro
     if fault["type"] == "missing":
         return errors.RecipeError.build(f"recipe: '{dotted}' is missing", expected="a value", hint=f"add '{dotted}: …'")
     expected = dict.fromkeys(_expected(each) for each in faults if _path(each) == path)
-    got = secrets.shown(repr(fault["input"]))
+    got = _hidden(fault["input"]) if path[:2] == ["monitor", "alerts"] else secrets.shown(repr(fault["input"]))
     return errors.RecipeError.build(f"recipe: '{dotted}'", got=got, expected=" or ".join(expected))
+
+
+def _hidden(value: Any) -> str:
+    """A value that may be a secret as a whole, such as the address of a webhook, by its keys or its type alone."""
+    if isinstance(value, Mapping):
+        return f"the keys {', '.join(map(str, value))}" if value else "no keys"
+    return f"another {type(value).__name__}, which is not shown"
 
 
 def _path(fault: Any) -> list[str]:

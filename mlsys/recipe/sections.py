@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlsys.recipe import names
+from mlsys.recipe.alert_section import AlertSection
 from mlsys.recipe.columns import Columns, LongSpan, Span
 from mlsys.recipe.deploy_section import DeploySection
 from mlsys.recipe.forecast import ForecastSection
@@ -342,6 +343,7 @@ class MonitorSection(Section):
     retrain_after: Annotated[tuple[int, int], AfterValidator(_attainable)] = Field(
         (2, 3), description="[k, m]: retrain when k of the last m judged windows are degraded"
     )
+    alerts: tuple[AlertSection, ...] = Field((), description="places to which it is sent what asks for somebody")
 
 
 class Recipe(Section):

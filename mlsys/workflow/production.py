@@ -196,6 +196,8 @@ def monitor(context: StepContext, model: TrainResult, verdict: EvaluateResult) -
 
 
 def tell(run: Run, result: MonitorResult) -> None:
-    """Say what was left out of the log and of the labels."""
-    for message in result.messages:
+    """Say what was left out of the log and of the labels, and send the alerts that are due."""
+    from mlsys.workflow import alerting
+
+    for message in (*result.messages, *alerting.tell(run.store, run.recipe, result, run.recipe.deploy.alias)):
         run.console.line(f"            {message}")

@@ -7,7 +7,7 @@ labels, and writes a judgement.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from mlsys.recipe import ReadOptions, Recipe, load, override
 from mlsys.registry import LedgerEntry, ledger
 from mlsys.schema import Role
 from mlsys.store import Store, read_json, write_atomic
+from mlsys.workflow import alerting
 from mlsys.workflow.results import MonitorResult
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def monitor(
     labels: LabelSource | None = None,
     recipe: Recipe | None = None,
 ) -> MonitorResult:
-    """Judge the logged predictions of a registered model.
+    """Judge the logged predictions of a registered model, and send the alerts of an alias that are due.
 
     Parameters
     ----------
@@ -125,7 +126,11 @@ def monitor(
     """
     watched = WatchedModel.resolve(store, model)
     chosen = recipe or _overridden(watched.recipe, settings)
-    return judge_log(store, chosen, watched.bundle, watched.baseline, labels)
+    result = judge_log(store, chosen, watched.bundle, watched.baseline, labels)
+    alias = model.partition("@")[2] or "champion"
+    if registry.meant(store, watched.entry.name, alias) is None:  # a version: nobody waits for it
+        return result
+    return replace(result, messages=(*result.messages, *alerting.tell(store, chosen, result, alias)))
 
 
 def _overridden(recipe: Recipe, settings: Iterable[str]) -> Recipe:

@@ -30,7 +30,7 @@ can be overridden for one run: `mlsys run recipe.yaml --set train.rounds=200`. E
 every default filled in, to `.mlsys/runs/<name>/resolved.yaml`. A key that does not exist is refused, with the nearest
 that does. `mlsys schema` prints the schema from which this page is made, for the completion of an editor.
 """
-PLACEHOLDERS = {"joins": "NAME", "aggregates": "COLUMN", "gate": "METRIC", "columns": "COLUMN"}
+PLACEHOLDERS = {"joins": "NAME", "aggregates": "COLUMN", "gate": "METRIC", "columns": "COLUMN", "alerts": "PLACE"}
 
 
 LOSSES = ({"quantile": 0.9}, "poisson", "tweedie", "gamma")
@@ -106,13 +106,13 @@ def _operations(schema: dict) -> list[str]:
 
 
 def _inner(schema: dict, field: dict) -> tuple[str | None, bool]:
-    """The section that a field holds, and whether it holds several of them by name."""
+    """The section that a field holds, and whether it holds several of them, by name or in a list."""
     for node in (field, *field.get("anyOf", ())):
         if "$ref" in node:
             name = node["$ref"].split("/")[-1]
             if "properties" in schema["$defs"][name]:
                 return name, False
-        values = node.get("additionalProperties")
+        values = node.get("additionalProperties") or node.get("items")
         if isinstance(values, dict) and "$ref" in values:
             name = values["$ref"].split("/")[-1]
             if "properties" in schema["$defs"][name]:

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 import mlsys
 from bundles import CLASSES, fit
 from mlsys import errors, operate, registry
+from mlsys.alerts import alert_delivery
+from mlsys.alerts.alert_book import Condition
 from mlsys.cli import app
 from mlsys.deploy import prediction_log
 from mlsys.store import Store
@@ -84,6 +86,29 @@ def test_a_model_without_predictions_is_kept(home):
     assert operate.monitor("train").decision == "keep"
     with pytest.raises(errors.RegistryError, match="did you mean 'train'"):
         operate.monitor("trian")
+
+
+def test_alerts_are_listed_acknowledged_muted_and_tried(home):
+    operate.promote("train@1", reason="the first")
+    assert called("alerts", "train")[1].startswith("no alerts of 'train'\nsent to: nowhere; monitor.alerts of a recipe")
+    store = Store(home)
+    entry = registry.resolve(store, "train")
+    registry.configure(store, entry, {"monitor": {"alerts": [{"to": "file", "path": "alerts.jsonl"}]}})
+    alert_delivery.tell(store, "train", (), [Condition("retrain", "critical", "Retrain: now.")])
+    (alert,) = operate.alerts("train").book.alerts
+    assert called("alerts", "train", "--ack", alert.id[:5], "--mute", "all", "--until", "8h")[0] == 0
+    code, text, _ = called("alerts", "train", "--test", "--json")
+    listed = json.loads(text)
+    assert (code, listed["alerts"][0]["id"], list(listed["mutes"])) == (0, alert.id, ["all"])
+    assert listed["alerts"][0]["acknowledged_by"]
+    assert listed["tried"] == [{"place": "file alerts.jsonl", "error": None}]
+    assert json.loads((home / "alerts.jsonl").read_text())["event"] == "test"
+    with pytest.raises(errors.RecipeError, match="a time in ISO 8601"):
+        operate.alerts("train", mute="all", until="soon")
+    with pytest.raises(errors.RecipeError, match="--mute without --until"):
+        operate.alerts("train", mute="all")
+    with pytest.raises(errors.RegistryError, match="did you mean 'train'"):
+        operate.alerts("trian")
 
 
 def log_rows(home, ids):

@@ -176,6 +176,7 @@ VALUES = {
     "deploy.lookup": ("redis://cache:6379/0", DEPLOY),
     "deploy.history": ("2d", DEPLOY),
     "deploy.replay": (False, DEPLOY),
+    "monitor.alerts": ([{"to": "file", "path": "other.jsonl"}], WATCHED),
     "monitor.granularity": ("1 day", WATCHED),
     "monitor.min_rows": (11, WATCHED),
     "monitor.slices": (["colour"], WATCHED),
@@ -238,6 +239,7 @@ split: {folds: 2}
 tune: {trials: 0}
 evaluate: {bootstrap: 5, gate: {roc_auc: {min: 0.1}}}
 deploy: {rollout: {steps: [50, 100]}}
+monitor: {alerts: [{to: file, path: alerts.jsonl}]}
 """
 
 FORECAST = "forecast: {series: [colour], horizon: 2d}\n"
@@ -307,7 +309,8 @@ def leaves(section, prefix=""):
 def sections_of(section):
     """Classes of the sections that are there."""
     values = [getattr(section, name) for name in type(section).model_fields]
-    inner = [each for value in values for each in (value.values() if isinstance(value, dict) else [value])]
+    lists = [list(value.values()) if isinstance(value, dict) else value for value in values]
+    inner = [each for value in lists for each in (value if isinstance(value, list | tuple) else [value])]
     return {type(section)}.union(*(sections_of(each) for each in inner if isinstance(each, Section)))
 
 

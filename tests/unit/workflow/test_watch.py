@@ -42,7 +42,7 @@ def built(tmp_path_factory):
 @pytest.fixture
 def world(built):
     """The same with an empty log, no labels and nothing remembered."""
-    for name in ("predictions", "labels", "monitor", "runs"):
+    for name in ("predictions", "labels", "monitor", "runs", "alerts"):
         shutil.rmtree(built.store.root / name, ignore_errors=True)
     return built
 
@@ -212,6 +212,33 @@ def test_two_monitors_at_once_count_each_row_once(world):
     for process in both:
         stdout, stderr = process.communicate(timeout=300)
         assert (process.returncode, b"1,200 predictions in 3 windows" in stdout) == (0, True), stderr
+
+
+def test_a_decision_is_sent_once_and_again_when_it_is_over(world):
+    places = ['monitor.alerts=[{to: file, path: "predictions/world.jsonl"}]', "monitor.min_rows=50"]
+    world.write([*weeks(1), *weeks(2, 3, shift=0.6)])
+    shifted = watch.monitor(world.store, "world", places)
+    assert shifted.decision == "watch"
+    assert shifted.messages[-1].endswith("('watch', raised): sent, file predictions/world.jsonl")
+    again = watch.monitor(world.store, "world", places)
+    assert not any("sent" in message for message in again.messages)
+    labels = labels_of([*weeks(1), *weeks(2, 3, shift=0.6)])
+    assert watch.monitor(world.store, "world@1", places, labels).decision == "keep"
+    file = world.store.root / "predictions" / "world.jsonl"
+    assert len(file.read_text().splitlines()) == 1
+    assert watch.monitor(world.store, "world", places, labels).messages[-1].count("recovered") == 1
+    raised, recovered = map(json.loads, file.read_text().splitlines())
+    assert raised["summary"].startswith("Watch: the predictions move")
+    assert (raised["event"], recovered["event"]) == ("raised", "recovered")
+    assert raised["facts"]["judgement"] == shifted.judgement
+
+
+def test_a_place_that_takes_nothing_fails_no_monitor(world):
+    world.write(weeks(1, shift=0.6))
+    places = ['monitor.alerts=[{to: webhook, url: "http://127.0.0.1:1/x"}]']
+    result = watch.monitor(world.store, "world", places)
+    assert result.exit_code == 3
+    assert "the server cannot be reached" in result.messages[-1]
 
 
 def test_the_noted_settings_are_those_of_a_recipe(world):
