@@ -32,8 +32,11 @@ from mlsys.recipe import DeploySection, override, set_values
 from mlsys.recipe import load as load_recipe
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store
-from mlsys.workflow import inventory, replays, retention, scripts, watch
-from mlsys.workflow.alerting import alerts as alerts  # noqa: PLC0414  (an operation like those below)
+from mlsys.workflow import inventory, maintenance_schedule, replays, retention, scripts, watch
+from mlsys.workflow.alerting import alerts as alerts  # noqa: PLC0414  (operations like those below)
+from mlsys.workflow.maintenance import maintain as maintain  # noqa: PLC0414
+from mlsys.workflow.maintenance_schedule import end_maintenance as end_maintenance  # noqa: PLC0414
+from mlsys.workflow.maintenance_schedule import schedule_maintenance as schedule_maintenance  # noqa: PLC0414
 from mlsys.workflow.replays import Replay
 from mlsys.workflow.results import MonitorResult
 from mlsys.workflow.retention import Leftover
@@ -106,6 +109,7 @@ def status(*, store: Path | str | None = None) -> dict[str, Any]:
         state = inventory.status(home)
     for name in state["canaries"]:
         by_name.resume_judge(home, name)
+    maintenance_schedule.resume(home)
     return state
 
 

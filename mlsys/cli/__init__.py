@@ -18,6 +18,7 @@ exit  meaning
 `application`     the application, its groups of verbs, arguments that verbs share
 `endings`         exit codes: every error becomes a message
 `recipe_verbs`    run, a verb a step, init, materialize, schema
+`maintain_verbs`  maintain
 `name_verbs`      deploy, promote, rollback, undeploy, models, history, open, predict, replay
 `batch_verbs`     batch submit, batch list, batch show, batch cancel
 `registry_verbs`  registry add, registry sync
@@ -35,6 +36,7 @@ from mlsys.cli import (  # noqa: F401  (the verbs)
     batch_verbs,
     cluster_verbs,
     key_verbs,
+    maintain_verbs,
     name_verbs,
     recipe_verbs,
     registry_verbs,

@@ -18,8 +18,11 @@ def up(
 ) -> None:
     """Start a cluster on this machine; mlsys run does it by itself."""
     from mlsys import cluster
+    from mlsys.workflow import maintenance_schedule
 
-    typer.echo(f"cluster at {cluster.up(open_store(store), num_cpus)}")
+    home = open_store(store)
+    typer.echo(f"cluster at {cluster.up(home, num_cpus)}")
+    maintenance_schedule.resume(home)
 
 
 @app.command(rich_help_panel=CLUSTER)

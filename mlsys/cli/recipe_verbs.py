@@ -28,11 +28,12 @@ def perform(
 def _run(step: str, recipe: Path, settings: list[str] | None, store: Path | None, labels: str | None) -> int:
     from mlsys import cluster, workflow
     from mlsys.recipe import load
-    from mlsys.workflow import refusal, summary
+    from mlsys.workflow import maintenance_schedule, refusal, summary
 
     run = workflow.Run(load(recipe, settings or ()), open_store(store), labels=labels, mirrors=True)
     run.console.progress("starting Ray")
     how = cluster.connect(run.store)
+    maintenance_schedule.resume(run.store)
     run.console.line(f"mlsys {run.recipe.name}: {cluster.num_cpus()} CPUs, cluster {how}, store {run.store.root}")
     workflow.run(run, "monitor" if step == "workflow" else step)
     if step == "workflow":

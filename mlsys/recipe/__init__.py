@@ -9,6 +9,7 @@ from __future__ import annotations
 from mlsys.recipe.alert_section import AlertSection
 from mlsys.recipe.deploy_section import BatchSection, DeploySection, LimitsSection, RolloutSection
 from mlsys.recipe.loading import dump, json_schema, load, override, parse, set_values
+from mlsys.recipe.maintain_section import MaintainSection
 from mlsys.recipe.reading import Reading
 from mlsys.recipe.sections import (
     Aggregate,
@@ -37,6 +38,7 @@ __all__ = [
     "Incremental",
     "Join",
     "LimitsSection",
+    "MaintainSection",
     "MonitorSection",
     "ReadOptions",
     "Reading",

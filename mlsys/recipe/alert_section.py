@@ -11,8 +11,9 @@ from mlsys.recipe import secrets
 from mlsys.recipe.columns import LongSpan
 from mlsys.recipe.reading import Section, Text
 
-AlertKind = Literal["watch", "retrain"]
-"""Kinds of alerts: the decisions of the monitor that ask for somebody."""
+AlertKind = Literal["watch", "retrain", "feed", "gate", "labels", "maintenance"]
+"""Kinds of alerts: decisions of the monitor that ask for somebody; of a maintenance, rows that are not sound, a new
+model that was not promoted, labels that could not be taken in, and an error."""
 
 NEEDED = {
     "webhook": ("url",),

@@ -191,9 +191,11 @@ def dump(recipe: Recipe) -> str:
     """Write the resolved recipe as YAML, every default filled in; a password in an address is masked."""
     tree = recipe.model_dump(mode="json")
     tree["deploy"]["lookup"] = secrets.shown(tree["deploy"]["lookup"])
-    for section in (tree["data"], *tree["features"]["joins"].values()):
-        source = section["source"]
-        section["source"] = secrets.shown(source) if isinstance(source, str) else [*map(secrets.shown, source)]
+    sources = [(section, "source") for section in (tree["data"], *tree["features"]["joins"].values())]
+    for section, key in [*sources, (tree["maintain"], "labels")]:
+        source = section[key]
+        if source is not None:
+            section[key] = secrets.shown(source) if isinstance(source, str) else [*map(secrets.shown, source)]
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 

@@ -12,6 +12,7 @@ from mlsys.recipe.columns import Columns, LongSpan, Span
 from mlsys.recipe.deploy_section import DeploySection
 from mlsys.recipe.forecast import ForecastSection
 from mlsys.recipe.losses import LossValue
+from mlsys.recipe.maintain_section import MaintainSection
 from mlsys.recipe.reading import CELLS, Reading, Section, Source, Text
 from mlsys.recipe.targets import TargetValue, shown
 from mlsys.recipe.train_section import TrainSection
@@ -385,6 +386,7 @@ class Recipe(Section):
     tune: TuneSection = TuneSection()
     deploy: DeploySection = DeploySection()
     monitor: MonitorSection = MonitorSection()
+    maintain: MaintainSection = MaintainSection()
 
     @property
     def target_column(self) -> str:

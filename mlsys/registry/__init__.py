@@ -302,7 +302,7 @@ def withdraw(store: Store, intent: Move, reason: str) -> Move:
 
 def unfinished(store: Store, name: str) -> Move | None:
     """The intent that was neither settled nor withdrawn: its process died, or is at work now if the lock is held."""
-    passing = ("register", "settings", "canary", "widened", "promoted", "taken_back")
+    passing = ("register", "settings", "canary", "widened", "promoted", "taken_back", "maintained")
     lines = [move for move in ledger.read(store) if move.name == name and move.kind not in passing]
     return lines[-1] if lines and lines[-1].kind == "deploying" else None
 

@@ -15,6 +15,7 @@ kind            meaning
 ``widened``     the canary gets the next share
 ``promoted``    the canary passed its last step; the ``move`` before this line is its
 ``taken_back``  the canary gets no more traffic
+``maintained``  a maintenance ended, as its reason says (`mlsys.workflow.maintenance`); nothing moves by this line
 ==============  =================================================================================
 
 A line that a crash cut off, wherever in its bytes, counts as not written: readers pass over it, and the next
@@ -41,7 +42,7 @@ from mlsys.store import Store, storage_error, sync
 
 Kind = Literal[
     "register", "settings", "deploying", "move", "rollback", "withdrawn", "served", "undeploy",
-    "canary", "widened", "promoted", "taken_back",
+    "canary", "widened", "promoted", "taken_back", "maintained",
 ]  # fmt: skip
 
 _logger = logging.getLogger(__name__)

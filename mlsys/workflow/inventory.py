@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import urllib.request
@@ -11,11 +12,14 @@ from types import MappingProxyType
 from typing import Any
 
 from mlsys import cluster, errors, locks, registry
+from mlsys.alerts import alert_book
 from mlsys.deploy import api_keys, together_endpoint
 from mlsys.deploy.by_name import canary_text
 from mlsys.deploy.together_endpoint import ServedTogether
 from mlsys.registry import Move, canaries, ledger
 from mlsys.store import Store, read_json
+from mlsys.workflow import maintenance_schedule
+from mlsys.workflow.maintenance_state import MaintenanceState
 
 Row = dict[str, Any]
 
@@ -199,7 +203,8 @@ def history_text(lines: Sequence[Row]) -> str:
 def status(store: Store) -> Row:
     """Say what runs: store, cluster, endpoints (as `endpoint`), together, at_work, unfinished, canaries and decisions.
 
-    ``together`` is the application of many models, or None; canaries and decisions are by name.
+    ``together`` is the application of many models, or None; canaries, decisions, alerts that last, and the schedules of
+    maintenance with the last result are by name.
     ``at_work`` names who holds the lock of a name now, ``unfinished`` what a process began and did not end.
     """
     names, together = registry.model_names(store), together_endpoint.known(store)
@@ -216,7 +221,25 @@ def status(store: Store) -> Row:
         "unfinished": {name: _line(move) for name, move in begun.items() if move is not None},
         "canaries": trials,
         "decisions": decisions,
+        "alerts": {name: alerts for name in names if (alerts := _open_alerts(store, name))},
+        "maintenance": {name: _maintained(store, name) for name in maintenance_schedule.names(store)},
     }
+
+
+def _open_alerts(store: Store, name: str) -> list[Row]:
+    """The alerts of a model that last; none where they cannot be read."""
+    with contextlib.suppress(errors.StoreError):
+        keys = ("id", "kind", "alias", "summary", "began_at", "acknowledged_by")
+        return [{key: getattr(alert, key) for key in keys} for alert in alert_book.read(store, name).open()]
+    return []
+
+
+def _maintained(store: Store, name: str) -> Row:
+    """The schedule of a model, and how its last maintenance ended."""
+    with contextlib.suppress(errors.StoreError):
+        schedule, state = maintenance_schedule.read(store, name), MaintenanceState.read(store, name)
+        return {**({} if schedule is None else schedule.to_json()), "last": state.last}
+    return {}
 
 
 def status_text(state: Row) -> str:
@@ -237,6 +260,11 @@ def status_text(state: Row) -> str:
     ]
     lines += [canary_text(name, trial) for name, trial in state["canaries"].items()]
     lines += [f"{name}: monitor says {each['decision']}{_since(each)}" for name, each in state["decisions"].items()]
+    for name, alerts in state["alerts"].items():
+        lines += [f"{name}: alert {each['id']} since {each['began_at'][:16]}Z: {each['summary']}" for each in alerts]
+    for name, each in state["maintenance"].items():
+        last = each.get("last") or {"outcome": "not yet", "at": "once"}
+        lines.append(f"{name}: maintained every {each.get('every')}; last {last['outcome']}, {last['at'][:16]}")
     return "\n".join(lines)
 
 

@@ -105,6 +105,8 @@ def monitor(
     settings: Iterable[str] = (),
     labels: LabelSource | None = None,
     recipe: Recipe | None = None,
+    *,
+    sends: bool = True,
 ) -> MonitorResult:
     """Judge the logged predictions of a registered model, and send the alerts of an alias that are due.
 
@@ -116,6 +118,8 @@ def monitor(
         A source of labels beside those that the store keeps.
     recipe
         A recipe of the model, whose settings are taken in place of those that were noted.
+    sends
+        Send the alerts that are due.
 
     Raises
     ------
@@ -128,7 +132,7 @@ def monitor(
     chosen = recipe or _overridden(watched.recipe, settings)
     result = judge_log(store, chosen, watched.bundle, watched.baseline, labels)
     alias = model.partition("@")[2] or "champion"
-    if registry.meant(store, watched.entry.name, alias) is None:  # a version: nobody waits for it
+    if not sends or registry.meant(store, watched.entry.name, alias) is None:  # a version: nobody waits for it
         return result
     return replace(result, messages=(*result.messages, *alerting.tell(store, chosen, result, alias)))
 

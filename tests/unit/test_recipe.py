@@ -324,6 +324,7 @@ def patterned(node, key=""):
 
 def test_every_pattern_of_a_recipe_is_said_in_words():
     spans = {"budget", "lookback", "freshness", "window", "history", "every", "idle"}  # said by `span_us`
+    spans |= {"repeat", "cooldown", "per"}
     spans |= {"horizon", "step", "season"}  # said by `Period.parse`
     assert set(patterned(json.loads(recipe.json_schema()))) == spans | set(loading.FORMS)
 

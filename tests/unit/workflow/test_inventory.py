@@ -79,7 +79,8 @@ def test_status_names_work_in_progress_and_what_was_not_ended(store):
     entry = registry.resolve(store, "late", 2)
     registry.intend(store, entry, "champion", reason="to die")
     state = inventory.status(store)
-    assert set(state) == {"store", "cluster", "endpoints", "together", "at_work", "unfinished", "canaries", "decisions"}
+    work = {"at_work", "unfinished", "canaries", "decisions", "alerts", "maintenance"}
+    assert set(state) == {"store", "cluster", "endpoints", "together", *work}
     assert (state["cluster"], state["endpoints"], state["at_work"]) == (None, [], {})
     assert state["unfinished"]["late"]["reason"] == "to die"
     assert "late: version 2 as champion was begun by" in inventory.status_text(state)

@@ -1,0 +1,309 @@
+"""A year of weekly maintenance: drift is answered with a new model, a broken feed and missing labels are not."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+import mlsys
+from mlsys import errors, locks, registry
+from mlsys.alerts import alert_book
+from mlsys.console import Console
+from mlsys.deploy import prediction_log
+from mlsys.deploy.log_writer import LoggedRequest, table_of
+from mlsys.recipe import parse
+from mlsys.registry import ledger
+from mlsys.store import Store
+from mlsys.workflow import Run, maintenance, maintenance_state, run
+from mlsys.workflow.maintenance_state import MaintenanceState
+
+MONDAY = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
+WEEK = dt.timedelta(weeks=1)
+ROWS = 200
+FIRST, DRIFT, YEAR = 12, 20, 52
+"""Weeks before the first model, the week in which the world changes, and the weeks of the year."""
+
+RECIPE = """
+name: shop
+target: y
+seed: 3
+budget: none
+data: {source: rows.csv, id: id, time: at}
+split: {until: {train: "2025-03-10", validation: "2025-03-17", test: "2025-03-31"}, folds: 2}
+selection: {families: [linear], metric: roc_auc}
+train: {family: linear, calibration: none}
+tune: {trials: 0}
+evaluate: {bootstrap: 50, min_slice_rows: 100}
+deploy: {replay: false}
+monitor: {min_rows: 50, alerts: [{to: file, path: alerts.jsonl}]}
+maintain: {labels: labels.csv, min_new_rows: 300, cooldown: 13d, budget: 6, per: 365d}
+"""
+
+
+def rows_of(week):
+    """Rows of a week: what is bought depends on the colour, and from the drift on colours are others."""
+    rng = np.random.default_rng(week)
+    colours = ("red", "blue") if week < DRIFT else ("lime", "cyan")
+    colour, z = rng.integers(0, 2, ROWS), rng.normal(size=ROWS).round(6)
+    bought = rng.random(ROWS) < 1 / (1 + np.exp(-(5.0 * colour - 2.5 + 0.7 * z)))
+    at = [MONDAY + week * WEEK + WEEK * (number + 0.5) / ROWS for number in range(ROWS)]
+    ids = [f"{week}-{number}" for number in range(ROWS)]
+    names, y = np.array(colours)[colour], np.where(bought, "yes", "no")
+    return pl.DataFrame({"id": ids, "at": at, "colour": names, "z": z, "y": y})
+
+
+class Shop:
+    """A shop whose rows, predictions and labels grow by a week at a time."""
+
+    def __init__(self, folder, week=FIRST, labels=None):
+        self.folder, self.store, self.week = folder, Store.open(folder / "store"), week
+        self.labels = rows_of(0).select("id", "y").head(0) if labels is None else labels
+
+    def begin(self):
+        """The first model is made of the first weeks."""
+        self.write(FIRST)
+        with contextlib.chdir(self.folder):
+            run(Run(parse(RECIPE), self.store, Console(io.StringIO())), "deploy")
+        return self
+
+    def copy(self, folder):
+        """The same shop in another folder."""
+        shutil.copytree(self.folder, folder)
+        return Shop(folder, self.week, self.labels)
+
+    def write(self, weeks, *, num_cut=0, num_empty=0, name="colour"):
+        """The rows of the first weeks; the last ones are cut off, or have no z, or a column has another name."""
+        rows = pl.concat([rows_of(week) for week in range(weeks)]).with_columns(
+            pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            pl.when(pl.int_range(pl.len()) < pl.len() - num_empty).then(pl.col("z")).alias("z"),
+        )
+        lines = rows.rename({"colour": name}).write_csv().splitlines()
+        lines[len(lines) - num_cut :] = [line.rpartition(",")[0] for line in lines[len(lines) - num_cut :]]
+        (self.folder / "rows.csv").write_text("\n".join([*lines, ""]))
+
+    def live(self, *, labelled=True, **broken):
+        """A week goes by: the champion answers its rows, which come in, and labels of all weeks until now."""
+        rows, entry = rows_of(self.week), self.champion
+        predictor = mlsys.load(f"shop@{entry.version}", store=self.store.root)
+        table = predictor.conform(rows.drop("y").to_arrow())
+        at, ids = MONDAY + (self.week + 1) * WEEK, rows["id"].to_list()
+        answered = LoggedRequest(predictor, entry, table, predictor.conformed_table(table), ids, at, 1.0)
+        day = prediction_log.folder_of(self.store, "shop") / "2025-01-01"
+        day.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table_of([answered]), day / f"{self.week:04d}.parquet")
+        self.week += 1
+        if labelled:
+            self.labels = pl.concat([rows_of(week).select("id", "y") for week in range(FIRST, self.week)])
+            self.labels.write_csv(self.folder / "labels.csv")
+        self.write(self.week, **broken)
+
+    def maintain(self, *settings, **options):
+        recipe = maintenance.recipe_of(self.store, "shop", settings)
+        with contextlib.chdir(self.folder):
+            return maintenance.once(self.store, recipe, clock=self.clock, console=Console(io.StringIO()), **options)
+
+    def clock(self):
+        return MONDAY + self.week * WEEK
+
+    @property
+    def champion(self):
+        return registry.resolve(self.store, "shop")
+
+    def versions(self):
+        return [entry.version for entry in registry.versions(self.store, "shop")]
+
+    def lines(self):
+        return [move.reason for move in ledger.read(self.store) if move.kind == "maintained"]
+
+    def alerts(self):
+        lines = (self.store.root / "alerts.jsonl").read_text().splitlines()
+        return [(body["kind"], body["event"]) for body in map(json.loads, lines)]
+
+
+def test_a_year_of_weeks(tmp_path):
+    """The world changes in week 20; the feed is broken then, and labels do not come from week 36 to 39."""
+    shop, done = Shop(tmp_path).begin(), {}
+    while shop.week < YEAR:
+        week = shop.week
+        shop.live(labelled=not 36 <= week < 40, num_cut=30 if week == DRIFT + 1 else 0)
+        done[week] = shop.maintain()
+    outcomes = [result.outcome for result in done.values()]
+    assert outcomes[:9] == ["kept"] * 9
+    assert done[DRIFT + 1].outcome == "refused"
+    assert "in quarantine" in done[DRIFT + 1].reason
+    assert outcomes.count("promoted") == 1
+    promoted = next(week for week, result in done.items() if result.outcome == "promoted")
+    assert DRIFT + 1 < promoted <= DRIFT + 6
+    assert {result.outcome for week, result in done.items() if week > promoted} == {"kept"}
+    assert shop.lines() == [f"{result.outcome}: {result.reason}" for result in done.values()]
+    for kind in ("retrain", "feed"):
+        assert [event for what, event in shop.alerts() if what == kind] == ["raised", "recovered"]
+    assert not [alert for alert in alert_book.read(shop.store, "shop").open() if alert.kind != "watch"]
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    """A shop whose model has to be made again: its world has changed for four weeks."""
+    shop = Shop(tmp_path_factory.mktemp("shop")).begin()
+    while shop.week < DRIFT + 4:
+        shop.live()
+    return shop
+
+
+@pytest.fixture
+def shop(before, tmp_path):
+    """A copy of it, for a test of its own."""
+    return before.copy(tmp_path / "shop")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(before, tmp_path_factory):
+    """What a maintenance gives that nobody kills: the digest of the champion, and the versions."""
+    shop = before.copy(tmp_path_factory.mktemp("undisturbed") / "shop")
+    result = shop.maintain()
+    assert result.outcome == "promoted", result
+    return shop.champion.digest, shop.versions()
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+def test_a_maintenance_that_is_killed_in_every_step_ends_as_one_that_is_not(shop, undisturbed, monkeypatch):
+    """Each step is killed once before its work and once after it, before it is noted that it was done."""
+    died = set()
+    recall, remember = Run._recall, Store.remember
+
+    def die(*what):
+        if what not in died:
+            died.add(what)
+            raise KilledError(what)
+
+    def dying_recall(self, step, inputs):
+        die("before", step.name)
+        return recall(self, step, inputs)
+
+    def dying_remember(self, step, key, record):
+        die("after", step)
+        remember(self, step, key, record)
+
+    def dying_line(*args, **more):
+        die("before", "the line")
+        line = write(*args, **more)
+        die("after", "the line")
+        return line
+
+    write, write_state = ledger.write, MaintenanceState.write
+
+    def dying_state(self, store, name):
+        die("before", "the state", self.retraining is None)
+        write_state(self, store, name)
+        die("after", "the state", self.retraining is None)
+
+    monkeypatch.setattr(Run, "_recall", dying_recall)
+    monkeypatch.setattr(Store, "remember", dying_remember)
+    monkeypatch.setattr(MaintenanceState, "write", dying_state)
+    monkeypatch.setattr(maintenance.ledger, "write", dying_line)
+    results = []
+    for _ in range(60):
+        try:
+            results.append(shop.maintain())
+            break
+        except KilledError:
+            continue
+    assert len(died) >= 20
+    assert (shop.champion.digest, shop.versions()) == undisturbed
+    assert results[0].outcome in ("promoted", "kept")
+    assert len(MaintenanceState.read(shop.store, "shop").begun_at) == 1
+    assert shop.lines()[0].startswith("promoted: ")
+
+
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(shop):
+    before = ledger.path(shop.store).read_bytes()
+    result = shop.maintain(is_dry=True)
+    assert result.outcome == "dry run"
+    assert re.fullmatch(r"it would be trained again, with [\d,]+ new rows", result.reason)
+    assert ledger.path(shop.store).read_bytes() == before
+    assert not (shop.store.root / "alerts.jsonl").exists()
+    assert not (shop.store.root / "maintenance" / "shop" / "state.json").exists()
+
+
+def test_a_broken_feed_is_refused_by_what_is_broken(shop):
+    """Bad rows that are few of all; a column that is gone; rows that do not come; a source that is gone."""
+    for broken, words in (
+        ({"num_cut": 30}, "are in quarantine; data.max_bad_fraction is 1.0%"),
+        ({"name": "color"}, "column 'colour' (string) is gone"),
+        ({"num_empty": 1500}, "column 'z' is missing in "),
+    ):
+        shop.write(shop.week, **broken)
+        result = shop.maintain()
+        assert (result.outcome, result.exit_code) == ("refused", 2), result
+        assert words in result.reason
+    shop.write(FIRST)
+    assert "the source stands still" in shop.maintain().reason
+    (shop.folder / "rows.csv").unlink()
+    assert "nothing there" in shop.maintain().reason
+    assert shop.versions() == [1]
+    assert shop.alerts() == [("retrain", "raised"), ("feed", "raised")]
+
+
+def test_an_error_is_tried_three_times_and_then_given_up(shop):
+    for number in range(1, 4):
+        result = shop.maintain("train.family=nothing")
+        assert (result.outcome, result.exit_code) == ("failed", 2)
+        retraining = MaintenanceState.read(shop.store, "shop").retraining
+        assert (None if retraining is None else retraining.num_failures) == (number if number < 3 else None)
+    assert result.reason.endswith("; it is given up")
+    assert len(MaintenanceState.read(shop.store, "shop").begun_at) == 1
+    assert [line.split(":")[0] for line in shop.lines()] == ["failed"] * 3
+    assert shop.alerts() == [("retrain", "raised"), ("maintenance", "raised")]
+    assert "maintain.cooldown ends" in shop.maintain().reason
+
+
+def test_a_retraining_whose_feed_breaks_after_it_was_killed_is_refused(shop, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(maintenance.workflow, "run", lambda *_: (_ for _ in ()).throw(KilledError()))
+        with pytest.raises(KilledError):
+            shop.maintain()
+    shop.write(shop.week, num_cut=30)
+    assert shop.maintain(is_dry=True).reason.endswith("would go on")
+    assert shop.maintain().outcome == "refused"
+    assert MaintenanceState.read(shop.store, "shop").retraining is None
+    assert shop.versions() == [1]
+
+
+def test_too_many_retrainings_wait(shop):
+    result = shop.maintain("maintain.budget=0")
+    assert (result.outcome, result.exit_code) == ("waits", 0)
+    assert result.reason == "0 retrainings began within 365d; maintain.budget is 0"
+    state = MaintenanceState(begun_at=[(shop.clock() - WEEK).isoformat()])
+    state.write(shop.store, "shop")
+    assert "maintain.cooldown ends" in shop.maintain().reason
+
+
+def test_labels_that_cannot_be_taken_in_are_told_and_hold_up_nothing(shop):
+    (shop.folder / "labels.csv").unlink()
+    result = shop.maintain()
+    assert any(message.startswith("labels were not taken in:") for message in result.messages)
+    assert ("labels", "raised") in shop.alerts()
+
+
+def test_one_maintenance_of_a_name_is_at_work_at_a_time(shop):
+    lock = maintenance_state.folder(shop.store, "shop") / "lock"
+    with locks.hold_if_free(lock, "test"), pytest.raises(errors.RegistryError, match="one maintenance of a name"):
+        shop.maintain()
+
+
+def test_a_name_without_a_run_of_its_recipe_needs_one(shop):
+    shutil.rmtree(shop.store.root / "runs")
+    with pytest.raises(errors.RegistryError, match="no run of its recipe"):
+        shop.maintain()
