@@ -23,8 +23,10 @@ from mlsys.evaluate import (
     gate,
     held_out,
     intervals,
+    loss_model,
     metrics,
     ranking_metrics,
+    recalibration,
     resampling,
     response,
     slices,
@@ -99,7 +101,9 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     task, section = bundle.task, recipe.evaluate
     # 1. Predictions of the model and of the dummy.
     sliced = slices.columns(split.schema, section.slices)
-    names = [*(column.name for column in sliced), *forecast_metrics.columns(task)]
+    answered = response.responses(bundle, split, recipe.data.timezone)
+    of_loss = loss_model.columns(answered, split.num_rows.get("test", 0)) if task.kind is TaskKind.REGRESSION else []
+    names = [*(column.name for column in sliced), *forecast_metrics.columns(task), *of_loss]
     scored = held_out.predict([bundle], split, recipe.data.timezone, names)
     metric = baseline.metric_of(bundle, recipe)
     cut = 0.5 if bundle.threshold is None else bundle.threshold
@@ -132,7 +136,8 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
         "metrics": _metrics(known, scored, predicted, dummy, plan),
         "dummy": {**_against_dummy(metric, scored, predicted, dummy, plan), "named": baseline.named(task)},
         "slices": {**judged, "columns_left_out": left_out},
-        "response": response.responses(bundle, split, recipe.data.timezone),
+        "response": answered,
+        "estimation": _estimation(bundle, scored, metric, answered, units),
     }
     if task.labels:
         value |= _labels(task, scored.y, predicted, scored.weight)
@@ -144,6 +149,19 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
         value["regression"] = thresholds.regression(scored.y, scored.outputs[0])
     evaluation: Evaluation = jsonable(value)
     return evaluation
+
+
+def _estimation(
+    bundle: Bundle, rows: held_out.HeldOut, metric: metrics.Metric, answered: Mapping[str, Any], units: resampling.Units
+) -> dict[str, Any] | None:
+    """Facts from which the monitor estimates performance before labels are there; None where that cannot be done."""
+    task, numeric = bundle.task, {each.name for each in bundle.schema.features if each.kind in response.NUMBERS}
+    if task.kind is TaskKind.REGRESSION:
+        names = [metric.name, *(each.name for each in metrics.all_for(task.kind) if task.kind in each.monitored_for)]
+        return loss_model.facts(
+            rows.y, rows.outputs[0], names, rows.context, answered, units.number, numeric=numeric
+        )  # fmt: skip
+    return recalibration.facts(rows.y, rows.outputs[0], task, units.number)
 
 
 def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: held_out.HeldOut) -> dict[str, Any]:

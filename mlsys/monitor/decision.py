@@ -16,7 +16,8 @@ decision     exit  when
 ===========  ====  ===============================================================
 keep         0     nothing calls for work
 watch        3     some windows are degraded, but fewer than k; or the predictions moved
-                   and no labels say how well they hold; or no window could be judged
+                   and no labels say how well they hold; or performance is estimated to have
+                   fallen in a window without labels; or no window could be judged
 retrain      4     k of the last m judged windows are degraded (``retrain_after``)
 ===========  ====  ===============================================================
 
@@ -36,8 +37,10 @@ from numpy.typing import NDArray
 
 from mlsys import label_sets
 from mlsys.evaluate import metrics
-from mlsys.monitor import drift_alarms, performance, significance
+from mlsys.monitor import drift_alarms, label_delay, performance, significance
 from mlsys.monitor.drift_alarms import AlarmRule, Shift
+from mlsys.monitor.estimate import EstimatedPerformance, Estimation
+from mlsys.monitor.label_delay import LabelDelays
 from mlsys.monitor.performance import Performance, PerformanceLimits, PerformanceLoss
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows, label_columns
 from mlsys.monitor.relevance import ModelResponse
@@ -57,7 +60,12 @@ EXIT_CODES: dict[DecisionWord, int] = {"keep": 0, "watch": 3, "retrain": 4}
 class JudgedWindow:
     """A window with its shifts, its performance (None without mature labels) and the verdict from both.
 
-    `reasons` are sentences that explain the verdict, the decisive one first.
+    Attributes
+    ----------
+    reasons
+        Sentences that explain the verdict, the decisive one first.
+    estimate
+        Its performance as estimated without labels; None where nothing is to estimate from.
     """
 
     window: Window
@@ -65,6 +73,7 @@ class JudgedWindow:
     performance: Performance | None = None
     verdict: Verdict = "ok"
     reasons: list[str] = field(default_factory=list)
+    estimate: EstimatedPerformance | None = None
 
     @property
     def alarms(self) -> list[Shift]:
@@ -89,6 +98,25 @@ class JudgedWindow:
         """Performance is known: labels are mature, and there are test rows to compare with."""
         return bool(self.losses)
 
+    @property
+    def has_fallen(self) -> bool:
+        """No labels say how well it performs, and a trusted estimate says that it is worse than on the test rows."""
+        return not self.measured and self.estimate is not None and self.estimate.has_fallen
+
+    @property
+    def holds(self) -> bool:
+        """A trusted estimate says that it is no worse than on the test rows by more than the limit, at its worst."""
+        return self.estimate is not None and self.estimate.is_trusted and self.estimate.holds
+
+    @property
+    def estimated(self) -> list[str]:
+        """Sentences on the estimate of a window whose performance is not known from labels."""
+        if self.measured or self.estimate is None or self.estimate.loss is None:
+            return []
+        doubts = "; ".join(self.estimate.doubts)
+        remark = [f"The estimate is not to be trusted: {doubts}."] if doubts else []
+        return [f"{self.estimate.loss.detail}.", *remark]
+
     def conclude(self, section: MonitorSection) -> None:
         """Set the verdict and its reasons, the decisive one first."""
         window = self.window
@@ -99,22 +127,32 @@ class JudgedWindow:
         losses = sorted(self.losses, key=lambda loss: not loss.degraded)
         self.reasons = [f"{loss.detail}." for loss in losses]
         if self.performance is None and window.num_resolved:
-            self.reasons.append(
-                f"{window.coverage:.0%} of the predictions have labels; performance is measured from "
-                f"{section.min_label_coverage:.0%} on."
-            )
+            self.reasons.append(_immature(window, section))
         if window.unknown_labels:
             self.reasons.append(f"{window.unknown_labels:,} labels are no class of the model and are left out.")
         if window.num_divided:
             self.reasons.append(
                 f"{window.num_divided:,} labels are left out: some rows of their groups have none, or none was sent."
             )
+        self.reasons += self.estimated
         if self.moved:
             self.reasons.append(f"Drift of {', '.join(self.moved)}.")
         if self.harmless:
             self.reasons.append(f"Drift of {', '.join(self.harmless)} hardly moves the predictions.")
         degraded = any(loss.degraded for loss in losses)
         self.verdict = "degraded" if degraded else "drift" if self.moved else "ok"
+
+
+def _immature(window: Window, section: MonitorSection) -> str:
+    """A sentence on why the labels of a window do not measure it."""
+    has = f"{window.coverage:.0%} of the predictions have labels"
+    if window.ready_fraction is None:
+        return f"{has}; performance is measured from {section.min_label_coverage:.0%} on."
+    share, needed = f"{label_delay.MIN_ARRIVED:.0%}", f"{label_delay.MIN_READY:.0%}"
+    return (
+        f"{has}, and {window.ready_fraction:.0%} of them are so old that {share} of the labels of every class have "
+        f"arrived, by the delays of earlier ones; performance is measured from {needed} on."
+    )
 
 
 def judge_windows(
@@ -124,12 +162,19 @@ def judge_windows(
     section: MonitorSection,
     limits: PerformanceLimits,
     response: ModelResponse,
+    *,
+    estimation: Estimation | None = None,
+    delays: LabelDelays | None = None,
 ) -> tuple[list[JudgedWindow], dict[str, Dispersion]]:
-    """Judge all windows; also return the dispersion of each column, estimated over all windows together."""
+    """Judge all windows, given in order of time, and take them into the `estimation` of performance without labels.
+
+    `delays` say which labels are still to come. Also return the dispersion of each column, estimated over all windows
+    together.
+    """
     judged = [JudgedWindow(window) for window in windows]
     large = [each for each in judged if each.window.num_rows >= section.min_rows]
     # 1. Performance of the windows whose labels are mature
-    mature = [each for each in large if each.window.coverage >= section.min_label_coverage]
+    mature = [each for each in large if label_delay.mature(each.window, delays, section)]
     monitored = [metric for metric in metrics.METRICS.values() if reference.task.kind in metric.monitored_for]
     shown = [limits.metric, *(metric for metric in monitored if metric.name != limits.metric.name)]
     for each in mature:
@@ -148,6 +193,8 @@ def judge_windows(
     for each in large:
         known = labels.get(id(each))
         each.shifts = _shifts(each.window, reference, known, response, dispersion=dispersion, rule=rule)
+        if estimation is not None:
+            each.estimate = estimation.take(each.window, each.shifts, each.performance, shown, baseline, limits)
     for each in judged:
         each.conclude(section)
     return judged, dispersion
@@ -155,7 +202,7 @@ def judge_windows(
 
 def _label_counts(window: Window, reference: ReferenceRows) -> NDArray[np.int64]:
     """Count a window's labels in the reference's bins of the target, shape (blocks, bins)."""
-    y, _, block = window.labelled.arrays()
+    y, _, block = window.measured_rows.arrays()
     bins, task = reference.bins[reference.task.target], reference.task
     if task.labels:
         index = bins.index(label_sets.texts(y, task.labels))
@@ -208,7 +255,9 @@ class Decision:
         return {"word": self.word, "exit_code": self.exit_code, "headline": self.headline, "reasons": self.reasons}
 
 
-def decide(windows: Sequence[JudgedWindow], retrain_after: tuple[int, int], metric: str) -> Decision:
+def decide(
+    windows: Sequence[JudgedWindow], retrain_after: tuple[int, int], metric: str, watch_after: tuple[int, int] = (1, 3)
+) -> Decision:
     """Decide over all windows, given in order of time.
 
     Partial windows count only where there is no complete one.
@@ -219,6 +268,8 @@ def decide(windows: Sequence[JudgedWindow], retrain_after: tuple[int, int], metr
         k and m: retrain when k of the last m windows whose performance is known are degraded.
     metric
         Title of the chosen metric.
+    watch_after
+        k and m: watch when k of the last m windows ask for it whose performance is not known.
     """
     complete = [each for each in windows if not each.window.partial]
     judged = [window for window in (complete or windows) if window.verdict != "too_few"]
@@ -232,10 +283,12 @@ def decide(windows: Sequence[JudgedWindow], retrain_after: tuple[int, int], metr
         return _retrain(recent, degraded, metric)
     if degraded:
         return _watch_degraded(recent, degraded, k)
-    last = judged[-m:]
-    if any(window.moved and not window.measured for window in last):
-        return _watch_unlabelled(last)
-    return _keep(last, recent)
+    least, span = watch_after
+    last = judged[-span:]
+    restless = [window for window in last if (window.moved and not window.measured) or window.has_fallen]
+    if len(restless) >= least:
+        return _watch_unlabelled(restless, metric)
+    return _keep(last, recent, passing=restless, least=least)
 
 
 def _retrain(recent: Sequence[JudgedWindow], degraded: Sequence[JudgedWindow], metric: str) -> Decision:
@@ -268,19 +321,39 @@ def _decisive(degraded: Sequence[JudgedWindow]) -> list[str]:
     return [f"{each.window.label}: {reason}" for each in degraded for reason in each.reasons[:1]]
 
 
-def _watch_unlabelled(last: Sequence[JudgedWindow]) -> Decision:
-    unlabelled = [window for window in last if window.moved and not window.measured]
-    reasons = [f"{each.window.label}: drift of {_list(each.moved)}." for each in unlabelled]
+def _watch_unlabelled(unlabelled: Sequence[JudgedWindow], metric: str) -> Decision:
+    reasons = []
+    for each in unlabelled:
+        drift = [f"drift of {_list(each.moved)}."] if each.moved else []
+        reasons.append(f"{each.window.label}: {' '.join([*drift, *each.estimated])}")
     reasons.append("Give labels (--labels) to measure performance.")
+    fallen = sum(window.has_fallen for window in unlabelled)
+    if fallen:
+        windows = formats.count(fallen, "window")
+        return Decision("watch", f"Watch: {metric} is estimated to have fallen in {windows} without labels.", reasons)
+    if all(window.holds for window in unlabelled):
+        holds = f"the predictions move with the traffic, and {metric} is estimated to hold; no labels say so yet"
+        return Decision("watch", f"Watch: {holds}.", reasons)
     differs = "the predictions move with the traffic, and without labels it is not known how well they hold"
     return Decision("watch", f"Watch: {differs}.", reasons)
 
 
-def _keep(last: Sequence[JudgedWindow], recent: Sequence[JudgedWindow]) -> Decision:
+def _keep(
+    last: Sequence[JudgedWindow], recent: Sequence[JudgedWindow], passing: Sequence[JudgedWindow], least: int
+) -> Decision:
+    """Keep the model; `passing` windows ask to be watched, and are fewer than the `least` number that counts."""
     reasons = ["No labels yet: performance is not known; predictions, and inputs that move them, are as in training."]
     if recent:
         reasons = [f"Performance holds in the last {formats.count(len(recent), 'measured window')}."]
-    moved = sorted({name for window in last for name in window.moved})
+    elif passing:
+        reasons = ["No labels yet: performance is not known."]
+    for each in passing:
+        drift = [f"drift of {_list(each.moved)}."] if each.moved else []
+        reasons.append(f"{each.window.label}: {' '.join([*drift, *each.estimated])}")
+    if passing:
+        reasons.append(f"{len(passing)} of the last {len(last)} windows; from {least} on they are watched.")
+    settled = [window for window in last if all(window is not each for each in passing)]
+    moved = sorted({name for window in settled for name in window.moved})
     if moved:
         reasons.append(f"The drift of {_list(moved)} did not cost performance.")
     harmless = sorted({name for window in last for name in window.harmless} - set(moved))

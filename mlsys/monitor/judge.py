@@ -17,7 +17,17 @@ from mlsys.bundle import Bundle
 from mlsys.code_graph import code_digest
 from mlsys.deploy.prediction_log import RowSpans
 from mlsys.evaluate.baseline import metric_of
-from mlsys.monitor import decision, judgement_json, label_match, label_store, log_state, metric_tables, report
+from mlsys.monitor import (
+    decision,
+    estimate,
+    judgement_json,
+    label_delay,
+    label_match,
+    label_store,
+    log_state,
+    metric_tables,
+    report,
+)
 from mlsys.monitor.label_match import LabelCounts
 from mlsys.monitor.labels import Labels, LabelSource, WrittenLabels
 from mlsys.monitor.log_rows import LogRows
@@ -69,7 +79,8 @@ class Judgement:
         predictions = formats.count(self.value["log"]["num_rows"], "prediction")
         windows = formats.count(counts["windows"], "window")
         words, headline = judgement_json.counts_in_words(counts), self.value["decision"]["headline"]
-        return f"{predictions} in {windows} ({words}); {headline}"
+        estimated = judgement_json.estimate_in_words(self.value)
+        return " ".join([f"{predictions} in {windows} ({words}); {headline}", *estimated])
 
 
 def compare(
@@ -182,10 +193,14 @@ def _judge(  # noqa: PLR0917
         metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
     )
     base = Performance.of(baseline, task)
+    estimation = estimate.Estimation.of(baseline, task, reference.bins)
+    observed_at = None if sources.as_of is None else sources.as_of.timestamp()
+    delays = label_delay.learn(scanned.windows, task, calendar.block_s, observed_at)
     judged, dispersion = decision.judge_windows(
-        scanned.windows, reference, base, section, limits, ModelResponse.of(baseline)
-    )
-    decided = decision.decide(judged, section.retrain_after, metric.title)
+        scanned.windows, reference, base, section, limits, ModelResponse.of(baseline),
+        estimation=estimation, delays=delays,
+    )  # fmt: skip
+    decided = decision.decide(judged, section.retrain_after, metric.title, section.watch_after)
     # 3. Store JSON, tables and report
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
     value = {
@@ -195,11 +210,12 @@ def _judge(  # noqa: PLR0917
         "rules": {**section.model_dump(mode="json"), **rules},
         "decision": decided.to_json(),
         "log": judgement_json.log_json(state),
-        "labels": judgement_json.labels_json(scanned.counts, scanned.delays),
+        "labels": judgement_json.labels_json(scanned.counts, scanned.delays, delays),
         "messages": judgement_json.messages(state, scanned.counts),
         "baseline": judgement_json.baseline_json(base, limits),
+        "estimates": estimation.to_json(),
         "counts": judgement_json.counts_json(judged),
-        "windows": [judgement_json.window_json(each) for each in judged],
+        "windows": [judgement_json.window_json(each, limits) for each in judged],
         "columns": judgement_json.columns_json(judged, reference, dispersion),
     }
     stored = _store(store, value, [*scanned.windows, *scanned.slices], reference, bundle.threshold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlsys.monitor.decision import JudgedWindow
+from mlsys.monitor.label_delay import LabelDelays
 from mlsys.monitor.label_match import LabelCounts
 from mlsys.monitor.log_state import LogState
-from mlsys.monitor.performance import Performance, PerformanceLimits
+from mlsys.monitor.performance import Performance, PerformanceLimits, weighted_metric
 from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
 from mlsys.monitor.significance import INDEPENDENT, Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
+from mlsys.schema import TaskKind
 
 MAX_FAULTS = 5
 """Files of the log that cannot be read and are named one by one."""
@@ -58,12 +61,19 @@ def messages(state: LogState, counts: LabelCounts | None) -> list[str]:
     return lines
 
 
-def labels_json(counts: LabelCounts | None, delays: NDArray[np.float64]) -> dict[str, Any] | None:
-    """Counts of the labels by what became of them, and quantiles of their delays in seconds after the event."""
+def labels_json(
+    counts: LabelCounts | None, delays: NDArray[np.float64], learned: LabelDelays | None
+) -> dict[str, Any] | None:
+    """Counts of the labels by what became of them, and their delays in seconds after the event.
+
+    ``delay_s`` has quantiles of the labels that came; ``delays`` those of all, by class, with labels that are still to
+    come.
+    """
     if counts is None:
         return None
     quantiles = np.quantile(delays, [0.5, 0.95]).tolist() if len(delays) else None
-    return {**asdict(counts), "delay_s": quantiles and {"median": quantiles[0], "p95": quantiles[1]}}
+    came = quantiles and {"median": quantiles[0], "p95": quantiles[1]}
+    return {**asdict(counts), "delay_s": came, "delays": learned and learned.to_json()}
 
 
 def baseline_json(base: Performance, limits: PerformanceLimits) -> dict[str, Any]:
@@ -112,7 +122,39 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[key]} {text}" for key, text in words.items() if key in shown) or "none"
 
 
-def window_json(judged: JudgedWindow) -> dict[str, Any]:
+def estimate_in_words(value: Mapping[str, Any]) -> list[str]:
+    """One sentence on the last window whose performance is estimated and not known from labels; none without one."""
+    metric, title = value["baseline"]["metric"], value["baseline"]["title"]
+    unknown = [window for window in value["windows"] if window["estimate"] and not window["losses"]]
+    shown = [window for window in unknown if (window["estimate"]["metrics"].get(metric) or {}).get("low") is not None]
+    if not shown:
+        return []
+    estimate, label = shown[-1]["estimate"]["metrics"][metric], shown[-1]["label"]
+    span = f"{formats.number(estimate['value'], 3)} ({formats.interval(estimate['low'], estimate['high'])})"
+    doubt = "" if shown[-1]["estimate"]["trusted"] else ", not to be trusted"
+    return [f"Estimated without labels: {title} {span}, {label}{doubt}."]
+
+
+def early_json(judged: JudgedWindow, limits: PerformanceLimits) -> dict[str, Any] | None:
+    """Performance by the labels that have come alone, and its bias; None where no label is awaited.
+
+    ``bias`` is the metric of these labels less the weighted one, known where the window is measured.
+    """
+    window, measured, name = judged.window, judged.performance, limits.metric.name
+    y, output, _ = window.labelled.arrays()
+    if window.ready_fraction is None or not len(y):
+        return None
+    value = weighted_metric(limits.metric, y, output, limits.threshold)(None)
+    is_binary = TaskKind.BINARY in limits.metric.tasks and output.shape[1:] == (2,)
+    bias = value - measured.metrics[name].value if measured and name in measured.metrics else math.nan
+    return {
+        "value": None if math.isnan(value) else value,
+        "bias": None if math.isnan(bias) else bias,
+        "observed": float((y == 1).mean()) if is_binary else None,
+    }
+
+
+def window_json(judged: JudgedWindow, limits: PerformanceLimits) -> dict[str, Any]:
     """A window's rows, labels, verdict, performance and shifts."""
     window, measured = judged.window, judged.performance
     gap = None if measured is None else measured.gaps.get(1, measured.gaps.get(0))
@@ -133,12 +175,15 @@ def window_json(judged: JudgedWindow) -> dict[str, Any]:
             "num_void": window.num_void,
             "num_unknown": window.unknown_labels,
             "coverage": window.coverage,
+            "ready": window.ready_fraction,
             "mature": measured is not None,
+            "early": early_json(judged, limits),
         },
         "metrics": {} if measured is None else {metric: e.to_json() for metric, e in measured.metrics.items()},
         "observed": measured and measured.observed,
         "predicted": _mean_score(window) if measured is None else measured.predicted,
         "gap": gap and gap.to_json(),
+        "estimate": judged.estimate and judged.estimate.to_json(),
         "losses": [] if measured is None else [loss.to_json() for loss in measured.losses],
         "shifts": [shift.to_json() for shift in judged.shifts],
     }

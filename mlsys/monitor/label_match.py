@@ -201,9 +201,13 @@ def fill(windows: dict[Any, Window], rows: pl.DataFrame, task: Task, slices: Seq
             for (value,), part in own.group_by(slice_column(number), maintain_order=True):
                 if value is not None:
                     _fill(windows[start, key, value], part, task)
-    known = rows.filter(pl.col(KNOWN_AT).is_not_null())
-    delays: NDArray[np.float64] = (known[KNOWN_AT] - known["event_at"]).dt.total_microseconds().to_numpy() / 1e6
-    return delays
+    return _delays(rows.filter(pl.col(KNOWN_AT).is_not_null()))
+
+
+def _delays(rows: pl.DataFrame) -> NDArray[np.float64]:
+    """Seconds from event to label, NaN where that is not said."""
+    delays = (rows[KNOWN_AT] - rows["event_at"]).dt.total_microseconds().cast(pl.Float64).fill_null(float("nan"))
+    return np.asarray(delays.to_numpy() / 1e6, np.float64)
 
 
 def _fill(window: Window, rows: pl.DataFrame, task: Task) -> None:
@@ -212,13 +216,17 @@ def _fill(window: Window, rows: pl.DataFrame, task: Task) -> None:
     window.unknown_labels += int((truth == UNKNOWN).sum())
     window.num_void += int(rows[VOID].sum())
     window.num_resolved += int(known.sum())
+    block = rows[BLOCK].to_numpy().astype(np.int64)
+    window.labelled.void_block.append(block[~known])
     if not known.any():
         return
     judged = known & rows[WHOLE].to_numpy() if task.is_ranking else known
     window.num_divided += int((known & ~judged).sum())
     window.labelled.y.append(truth[judged])
     window.labelled.output.append(model_output(rows, task)[judged])
-    window.labelled.block.append(rows[BLOCK].to_numpy().astype(np.int64)[judged])
+    window.labelled.block.append(block[judged])
+    window.labelled.time.append(rows["event_at"].dt.timestamp("us").to_numpy()[judged] / 1e6)
+    window.labelled.delay.append(_delays(rows)[judged])
     if task.is_ranking:
         window.labelled.group.append(rows[GROUP].fill_null(0).to_numpy()[judged])
     if task.labels:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mlsys import errors, expressions
 from mlsys import label_sets as labels
 from mlsys.deploy.prediction_log import logged_name
+from mlsys.evaluate.recalibration import score_counts
 from mlsys.monitor.log_rows import ENTITY, IDENTITY, REASON
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows, label_columns
 from mlsys.monitor.windows import Calendar, Window, WindowKey
@@ -106,6 +107,8 @@ class LogScan:
         window, reference = self.windows[key], self.reference
         window.num_unseen += int(rows["unseen"].sum())
         window.num_rare += int(rows["rare"].sum())
+        if key[1] is None:
+            window.add_scores(score_counts(model_output(rows, reference.task), reference.task, reference.threshold))
         counted = {name: bins for name, bins in reference.bins.items() if name != reference.task.target}
         window.update(
             _typed(rows, reference), counted, rows[BLOCK].to_numpy().astype(np.int64), self.calendar.max_blocks

@@ -12,6 +12,7 @@ Bell & McCaffrey (2002), Survey Methodology 28:169. Shao & Tu (1995), The Jackkn
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsys import errors
 from mlsys import label_sets as labels
 from mlsys.evaluate.metrics import Metric, Predicted
 from mlsys.monitor.windows import Window
@@ -109,15 +111,16 @@ def weighted_metric(
     output: Floats,
     threshold: float | Sequence[float] | None,
     groups: NDArray[Any] | None = None,
+    weight: Floats | None = None,
 ) -> Statistic:
-    """A metric of these rows as a function of their weights."""
+    """A metric of these rows as a function of further weights."""
     truth = y if metric.needs in ("value", "ranked") else y.astype(np.int64)
     predicted = Predicted(output, 0.5 if threshold is None else threshold, groups)
-    return metric.prepare(truth, predicted.of(metric.needs))
+    return metric.under(truth, predicted.of(metric.needs), weight)
 
 
-def calibration_gap(y: Floats, output: Floats, task: Task, index: int) -> Statistic:
-    """Mean prediction less mean outcome as a function of the rows' weights: of a class, or of the value.
+def calibration_gap(y: Floats, output: Floats, task: Task, index: int, own: Floats | None = None) -> Statistic:
+    """Mean prediction less mean outcome as a function of weights beside the rows' `own`: of a class, or of the value.
 
     Calibration in the large (Cox 1958, Biometrika 45:562), 0 for probabilities that are right
     on average.
@@ -132,7 +135,7 @@ def calibration_gap(y: Floats, output: Floats, task: Task, index: int) -> Statis
             return float(difference.mean()) if len(difference) else math.nan
         return float(weight @ difference / weight.sum()) if weight.sum() else math.nan
 
-    return statistic
+    return statistic if own is None else lambda more: statistic(own if more is None else own * more)
 
 
 def _estimate(entry: Any, *, clustered: bool = False) -> PerformanceEstimate | None:
@@ -240,25 +243,30 @@ def _label_gaps(evaluation: Mapping[str, Any]) -> dict[int, PerformanceEstimate]
 
 
 def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: PerformanceLimits) -> Performance:
-    """Measure metrics and calibration of a window's labelled rows, with intervals."""
-    (y, output, block), groups = window.labelled.arrays(), window.labelled.groups
+    """Measure metrics and calibration of a window's labelled rows, as they are weighted, with intervals."""
+    rows = window.measured_rows
+    (y, output, block), groups, weight = rows.arrays(), rows.groups, rows.weight
     performance = Performance()
     if not len(y):
         return performance
     for metric in metrics:
-        statistic = weighted_metric(metric, y, output, limits.threshold, groups)
-        if metric.name == limits.metric.name:
-            estimate = estimate_by_blocks(statistic, block, limits.confidence, groups)
-        else:
-            estimate = PerformanceEstimate(statistic(None))
-        performance.metrics[metric.name] = estimate
+        statistic = weighted_metric(metric, y, output, limits.threshold, groups, weight)
+        with contextlib.suppress(errors.RecipeError):  # a metric that is computed row by row takes whole weights alone
+            if metric.name == limits.metric.name:
+                estimate = estimate_by_blocks(statistic, block, limits.confidence, groups)
+            else:
+                estimate = PerformanceEstimate(statistic(None))
+            performance.metrics[metric.name] = estimate
     for index in _gap_indices(task):
-        statistic = calibration_gap(y, output, task, index)
+        statistic = calibration_gap(y, output, task, index, weight)
         performance.gaps[index] = estimate_by_blocks(statistic, block, limits.confidence)
     if task.kind is TaskKind.BINARY:
-        performance.observed, performance.predicted = float((y == 1).mean()), float(output[:, 1].mean())
+        sides = (y == 1, output[:, 1])
     elif task.kind is TaskKind.REGRESSION:
-        performance.observed, performance.predicted = float(y.mean()), float(output.mean())
+        sides = (y, output)
+    else:
+        return performance
+    performance.observed, performance.predicted = (float(np.average(side, weights=weight)) for side in sides)
     return performance
 
 

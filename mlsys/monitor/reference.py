@@ -5,7 +5,7 @@ A log's columns are the features, the prediction, the label and the measures of 
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -178,6 +178,8 @@ class ReferenceRows:
     pictures
         Columns of the log whose pictures are measured (`mlsys.predict.image_measures`), one
         column for each measure; of the bytes themselves only the lengths are kept.
+    threshold
+        Least probability of the positive class that is called positive; of several labels, that of each.
     """
 
     task: Task
@@ -186,6 +188,7 @@ class ReferenceRows:
     bins: dict[str, ReferenceBins]
     watched: tuple[str, ...]
     pictures: tuple[str, ...] = ()
+    threshold: float | Sequence[float] | None = None
 
     @classmethod
     def of(cls, bundle: Bundle) -> ReferenceRows:
@@ -212,7 +215,7 @@ class ReferenceRows:
         as_bytes = {"kind": Kind.BYTES}  # pictures are decoded once, to be measured
         inputs_of_log = [each.model_copy(update=as_bytes) if each.kind is Kind.IMAGE else each for each in named]
         schema = Schema(columns=(*inputs_of_log, *measures, *_prediction_columns(task)))
-        return cls(task, schema, columns, bins, watched, pictures if measured else ())
+        return cls(task, schema, columns, bins, watched, pictures if measured else (), bundle.threshold)
 
     def measured(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with the measures of their pictures beside them."""

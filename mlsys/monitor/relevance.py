@@ -57,10 +57,15 @@ class ModelResponse:
         if not values:
             return 0.0
         p, q = bins.reference / bins.num_rows, counts / counts.sum()
-        by_bin = _by_number(bins, values, output) if bins.ordered else _by_category(bins, values, output)
+        by_bin = by_bins(bins, values, output)
         distances = [_distance(p, q, by_bin[:, k]) for k in range(by_bin.shape[1])]
         relative = np.divide(distances, self.spread, out=np.zeros(len(distances)), where=self.spread > 0)
         return float(relative.max(initial=0.0))
+
+
+def by_bins(bins: ReferenceBins, values: list[Any], output: Floats) -> Floats:
+    """Carry outputs at the values of a column, the last of which is null, to its bins: shape (bins, outputs)."""
+    return _by_number(bins, values, output) if bins.ordered else _by_category(bins, values, output)
 
 
 def _by_number(bins: ReferenceBins, values: list[Any], output: Floats) -> Floats:

@@ -23,13 +23,14 @@ _BADGE: dict[str, html.Level] = {"ok": "good", "drift": "warn", "degraded": "bad
 _FORMS = {"1 hour": "%d %b %H:%M", "1 day": "%d %b", "1 week": "%d %b", "1 month": "%b %Y"}
 
 _WINDOWS_NOTE = (
-    "Windows of fewer than {min_rows:,} rows are reported but not judged. Performance is measured where at least "
-    "{min_label_coverage:.0%} of the predictions that can have a label have it. Partial windows count for the decision "
-    "only if there are no complete ones."
+    "Windows of fewer than {min_rows:,} rows are reported but not judged. Partial windows count for the decision only "
+    "if there are no complete ones. Performance is measured where at least {min_label_coverage:.0%} of the predictions "
+    "that can have a label have it, or, where labels say when they were known, where half of the rows are so old that "
+    "half of the labels of every class have come."
 )
 
-MAX_COLUMNS, MAX_DRAWN, MAX_BARS = 30, 6, 14
-"""Columns in the heat map and the table; distributions that are drawn; bars of each."""
+MAX_COLUMNS, MAX_DRAWN, MAX_BARS, MAX_DOUBTS = 30, 6, 14, 6
+"""Columns in the heat map and the table; distributions that are drawn; bars of each; doubts that are shown at once."""
 
 
 def page(value: Json) -> str:
@@ -83,13 +84,14 @@ def _windows_table(value: Json) -> Html:
             window["num_rare"],
             html.badge(_BADGE[window["verdict"]], window["verdict"].replace("_", " ")),
             _with_interval(window["metrics"].get(metric)),
+            _with_interval(((window["estimate"] or {}).get("metrics") or {}).get(metric)),
             f"{window['labels']['coverage']:.0%}" if value["labels"] else None,
             " ".join(window["reasons"]) or "No drift.",
         ]
         for window in value["windows"]
     ]
-    head = ["window", "rows", "unseen values", "rare values", "verdict", title, "labels", "why"]
-    return html.table(rows, head, align="lrrrlrrw")
+    head = ["window", "rows", "unseen values", "rare values", "verdict", title, "estimated", "labels", "why"]
+    return html.table(rows, head, align="lrrrlrrrw")
 
 
 def _window_cell(window: Json) -> Html:
@@ -135,13 +137,18 @@ def _method(value: Json) -> list[object]:
         f"test rows, if that is more), and the {rules['confidence']:.0%} interval of the change since the test rows "
         "excludes zero."
     )
+    estimated = (
+        "Without labels, metrics are estimated from the scores: a score is taken for the rate that the test rows had "
+        "at it, with the noise of labels and of these rates. That holds if the same scores still mean the same, which "
+        "only labels can show."
+    )
     decision = f"Retrain when {k} of the last {m} measured windows are degraded. Drift alone never asks for it."
     rows = [[c["column"], c["kind"], c["largest"], c["design_effect"]] for c in value["columns"][:MAX_COLUMNS]]
     columns = html.table(rows, ["column", "kind", "largest distance", "design effect"], sortable=True)
     entries = [[html.code(each.name), each.title, each.columns, each.source] for each in drift.STATISTICS]
     statistics = html.table(entries, ["column of drift.parquet", "statistic", "columns", "source"])
     return [
-        html.bullets([alarm, matters, noise, degraded, decision]),
+        html.bullets([alarm, matters, noise, degraded, estimated, decision]),
         html.details("Columns", columns) if rows else "",
         html.details("Statistics of drift", statistics),
     ]
@@ -157,16 +164,20 @@ _CAPTIONS = {
 
 
 def _performance(report: html.Page, value: Json, times: Sequence[str]) -> None:
-    """Add the metric with the test rows' band, the rates and the label coverage of each window."""
-    if value["labels"] is None:
-        report.section("Performance", "No labels were given, so performance is not known.")
-        return
+    """Add the metric with the test rows' band, its estimate, the rates and the label coverage of each window."""
     windows = value["windows"]
+    if value["labels"] is None:
+        text = html.paragraph("No labels were given, so performance is not known.")
+        drawn = [_metric_chart(windows, times, value["baseline"])] if _estimates(windows, value["baseline"]) else []
+        report.section("Performance", text, *drawn, _estimate_notes(value))
+        return
     report.section(
         "Performance",
         _metric_chart(windows, times, value["baseline"]),
+        _estimate_notes(value),
         *_rate_charts(value, times),
-        _coverage_chart(windows, times, value["rules"]),
+        _coverage_chart(value, times),
+        _delays(value),
         note="Bands are intervals from leaving out one block of time after another: rows that are alike count as few.",
     )
 
@@ -174,12 +185,16 @@ def _performance(report: html.Page, value: Json, times: Sequence[str]) -> None:
 def _metric_chart(windows: Sequence[Json], times: Sequence[str], base: Json) -> Html:
     estimates = [window["metrics"].get(base["metric"]) or {} for window in windows]
     series = {"production": charts.Series(*([each.get(key) for each in estimates] for key in ("value", "low", "high")))}
+    expected = _estimates(windows, base)
+    if expected:
+        ends = ([each.get(key) for each in expected] for key in ("value", "low", "high"))
+        series["estimated without labels"] = charts.Series(*ends)
     test = base["metrics"].get(base["metric"])
     if test:
         count = len(windows)
         low, high = test["low"], test["high"]
-        ends = ([low] * count, [high] * count) if low is not None and high is not None else (None, None)
-        series["test rows"] = charts.Series([test["value"]] * count, *ends)
+        band = ([low] * count, [high] * count) if low is not None and high is not None else (None, None)
+        series["test rows"] = charts.Series([test["value"]] * count, *band)
     better = "higher" if base["greater_is_better"] else "lower"
     chart = charts.lines(
         list(times),
@@ -192,6 +207,37 @@ def _metric_chart(windows: Sequence[Json], times: Sequence[str], base: Json) -> 
         "Flags mark windows where it is worse than on the test rows by more than the limit, and by more than noise."
     )
     return html.figure(chart, caption)
+
+
+def _estimates(windows: Sequence[Json], base: Json) -> list[Json]:
+    """Estimate of the metric in each window, empty where there is none; no entry if no window has one."""
+    estimates = [((window["estimate"] or {}).get("metrics") or {}).get(base["metric"]) or {} for window in windows]
+    return estimates if any(estimates) else []
+
+
+def _estimate_notes(value: Json) -> Html:
+    """Say how the estimates compare with labels, which of them are doubted, or why there are none."""
+    facts, title = value["estimates"], value["baseline"]["title"]
+    if facts["reason"]:
+        return html.paragraph(f"Performance is not estimated without labels: {facts['reason']}.")
+    if not _estimates(value["windows"], value["baseline"]):
+        return html.paragraph(f"{title} is not estimated without labels.")
+    lines = ["No window has labels yet to check the estimates by."]
+    if facts["num_compared"]:
+        windows = formats.count(facts["num_compared"], "window")
+        mean, absolute = (formats.number(facts[key], 2) for key in ("mean_error", "mean_absolute_error"))
+        lines = [
+            (
+                f"Of {windows} with labels, {facts['num_held']} had {title} within the interval of the estimate. "
+                f"It differed by {absolute} on average; realised less estimated was {mean}."
+            )
+        ]
+    lines += [
+        f"{window['label']}: the estimate is not to be trusted: {'; '.join(window['estimate']['doubts'])}."
+        for window in value["windows"]
+        if window["estimate"] and window["estimate"]["doubts"]
+    ]
+    return html.details("Estimates without labels", html.bullets(lines), is_open=len(lines) <= MAX_DOUBTS)
 
 
 def _loss(window: Json, what: str) -> Json:
@@ -235,13 +281,41 @@ def _noise_band(window: Json) -> tuple[float | None, float | None]:
     return window["predicted"] - gap["high"], window["predicted"] - gap["low"]
 
 
-def _coverage_chart(windows: Sequence[Json], times: Sequence[str], rules: Json) -> Html:
+def _coverage_chart(value: Json, times: Sequence[str]) -> Html:
+    windows = value["windows"]
     series = {"labelled": [window["labels"]["coverage"] for window in windows]}
     title, y_label = "Label coverage", "fraction of predictions with a label"
-    limits = {"mature from": rules["min_label_coverage"]}
+    if value["labels"]["delays"]:
+        chart = charts.lines(list(times), series, title=title, y_label=y_label, y_range=(0, 1))
+        return html.figure(chart, "Labels that have come are weighted for those that have not, by their delays.")
+    limits = {"mature from": value["rules"]["min_label_coverage"]}
     chart = charts.lines(list(times), series, title=title, y_label=y_label, limits=limits, y_range=(0, 1))
     caption = "Below the line a window's metrics are not shown, because early labels are seldom like later ones."
     return html.figure(chart, caption)
+
+
+def _delays(value: Json) -> Html:
+    """The delay of each class, and what early labels would say alone; nothing where delays are not known."""
+    if not value["labels"]["delays"]:
+        return Html("")
+    by_class = [
+        [each["class"], each["num_labels"], round(each["num_waiting"])]
+        + ["later" if each[key] is None else formats.seconds(each[key]) for key in ("median_s", "p90_s")]
+        for each in value["labels"]["delays"]
+    ]
+    metric, title = value["baseline"]["metric"], value["baseline"]["title"]
+    early = [
+        [
+            window["label"], f"{window['labels']['coverage']:.0%}", f"{window['labels']['ready']:.0%}",
+            window["labels"]["early"]["value"], (window["metrics"].get(metric) or {}).get("value"),
+            window["labels"]["early"]["bias"],
+        ]
+        for window in value["windows"]
+        if window["labels"]["early"]
+    ]  # fmt: skip
+    head = ["window", "labels", "old enough", f"{title} of labels so far", "weighted", "bias of labels so far"]
+    classes = html.table(by_class, ["class", "labels", "expected to come", "half within", "90% within"])
+    return html.details("Delay of labels", classes, html.table(early, head) if early else "")
 
 
 def _drift(report: html.Page, value: Json, times: Sequence[str]) -> None:

@@ -19,7 +19,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlsys.monitor.reference import ReferenceBins
+from mlsys.evaluate.recalibration import NUM_CELLS
+from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceBins
 from mlsys.statistics import TableStatistics
 
 Counts = NDArray[np.int64]
@@ -69,6 +70,11 @@ class Calendar:
         return end
 
     @property
+    def block_s(self) -> float:
+        """Seconds of a block."""
+        return GRANULARITIES[self.granularity][2] / dt.timedelta(seconds=1)
+
+    @property
     def max_blocks(self) -> int:
         return GRANULARITIES[self.granularity][3]
 
@@ -86,12 +92,25 @@ class LabelledRows:
     """Labelled predictions of a window, row by row, because metrics of their order cannot be merged.
 
     Of a ranking these are the rows of whole groups, and `group` tells the groups apart.
+
+    Attributes
+    ----------
+    time, delay
+        Seconds since 1970 of the row, and from then until its label was known, NaN where that is not said.
+    void_block
+        Blocks of rows that will never have a label of the task.
+    weight
+        Rows that each row stands for; None where each is one.
     """
 
     y: list[NDArray[np.float64]] = field(default_factory=list)
     output: list[NDArray[np.float64]] = field(default_factory=list)
     block: list[Counts] = field(default_factory=list)
     group: list[NDArray[np.uint64]] = field(default_factory=list)
+    time: list[NDArray[np.float64]] = field(default_factory=list)
+    delay: list[NDArray[np.float64]] = field(default_factory=list)
+    void_block: list[Counts] = field(default_factory=list)
+    weight: NDArray[np.float64] | None = None
 
     @property
     def groups(self) -> NDArray[np.uint64] | None:
@@ -115,12 +134,18 @@ class Window:
     ----------
     counts
         Column → counts of shape (blocks, bins) in the reference's bins.
+    scores
+        Rows by class and cell of their score (`mlsys.evaluate.recalibration.score_counts`); none in slices.
     num_unseen, num_rare
         Values in these rows that training never saw, or too seldom to keep apart.
     num_resolved, num_void
         Rows whose label is known, and rows that will never get one (a cancelled flight).
     num_divided
         Rows of a ranking with a label whose group has none for another of its rows, or was not sent.
+    ready_fraction
+        Share of the rows that are old enough for their labels to stand for all; None where delays are not known.
+    matured
+        The rows that performance is measured on, weighted for labels that are still to come; None takes all.
     """
 
     start: dt.datetime
@@ -140,7 +165,10 @@ class Window:
     blocks_seen: set[int] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
     counts: dict[str, Counts] = field(default_factory=dict)
+    scores: Counts = field(default_factory=lambda: np.zeros((0, NUM_CELLS), np.int64))
     labelled: LabelledRows = field(default_factory=LabelledRows)
+    ready_fraction: float | None = None
+    matured: LabelledRows | None = None
 
     def update(self, rows: pa.Table, bins: Mapping[str, ReferenceBins], block: Counts, max_blocks: int) -> None:
         """Add rows of this window."""
@@ -155,6 +183,10 @@ class Window:
                 counted[:, -1] = 0
             self.counts[name] = self.counts.get(name, 0) + counted
 
+    def add_scores(self, scores: Counts) -> None:
+        """Add counts of the scores of rows of this window."""
+        self.scores = self.scores + scores if len(self.scores) else scores
+
     def merge(self, other: Window) -> None:
         """Add the rows of another part of the same window."""
         self.num_rows += other.num_rows
@@ -165,6 +197,8 @@ class Window:
         self.statistics = self.statistics.merge(other.statistics)
         for name, counts in other.counts.items():
             self.counts[name] = self.counts.get(name, 0) + counts
+        if len(other.scores):
+            self.add_scores(other.scores)
 
     def to_json(self) -> dict[str, Any]:
         """All but what is known of labels."""
@@ -174,6 +208,7 @@ class Window:
             "num_rows": self.num_rows, "num_unseen": self.num_unseen, "num_rare": self.num_rare,
             "blocks_seen": sorted(self.blocks_seen), "versions": sorted(self.versions),
             "counts": {name: counts.tolist() for name, counts in self.counts.items()},
+            "scores": [_sparse(counts) for counts in self.scores],
             "statistics": self.statistics.without_rows().to_json(),
         }  # fmt: skip
 
@@ -192,7 +227,13 @@ class Window:
             blocks_seen=set(value["blocks_seen"]),
             versions=set(value["versions"]),
             counts={name: np.array(counts, np.int64) for name, counts in value["counts"].items()},
+            scores=np.array([_dense(*entry) for entry in value["scores"]], np.int64).reshape(-1, NUM_CELLS),
         )
+
+    @property
+    def measured_rows(self) -> LabelledRows:
+        """The labelled rows that performance is measured on."""
+        return self.labelled if self.matured is None else self.matured
 
     @property
     def key(self) -> WindowKey:
@@ -213,3 +254,23 @@ class Window:
         """Fraction of the rows that have their label, among those that can have one."""
         num_possible = self.num_rows - self.num_void
         return self.num_resolved / num_possible if num_possible else 0.0
+
+
+def rows_beside(window: Window) -> float:
+    """Rows of the day of a row of a window, itself among them, in the mean over its rows."""
+    counts = window.counts.get(SCORE, window.counts.get(PREDICTION))
+    has_days = (window.end - window.start).days > 1
+    sizes = counts.sum(axis=1) if has_days and counts is not None else np.array([window.num_rows])
+    return float((sizes**2).sum() / max(sizes.sum(), 1))
+
+
+def _sparse(counts: Counts) -> list[list[int]]:
+    """Places of the counts that are not 0, and these."""
+    at = np.flatnonzero(counts)
+    return [at.tolist(), counts[at].tolist()]
+
+
+def _dense(at: list[int], counts: list[int]) -> Counts:
+    dense = np.zeros(NUM_CELLS, np.int64)
+    dense[at] = counts
+    return dense

@@ -344,6 +344,11 @@ class MonitorSection(Section):
     retrain_after: Annotated[tuple[int, int], AfterValidator(_attainable)] = Field(
         (2, 3), description="[k, m]: retrain when k of the last m judged windows are degraded"
     )
+    watch_after: Annotated[tuple[int, int], AfterValidator(_attainable)] = Field(
+        (1, 3),
+        description="[k, m]: watch when k of the last m judged windows have drift that matters, or performance that is "
+        "estimated to have fallen, and no labels",
+    )
     alerts: tuple[AlertSection, ...] = Field((), description="places to which it is sent what asks for somebody")
 
 

@@ -172,3 +172,14 @@ def test_the_summary_is_one_line(binary_world):
     assert re.fullmatch(
         r"600 test rows, ROC AUC 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\], gate passed", evaluate.summary(score(binary_world))
     )
+
+
+def test_an_evaluation_holds_what_performance_is_estimated_from_without_labels(world, kind):
+    facts = score(world)["estimation"]
+    if kind == "ranking":
+        assert facts is None
+    elif kind == "regression":
+        assert list(facts["metrics"]) == ["rmse", "mae"]
+        assert next(iter(facts["columns"])) == "score"
+    else:
+        assert len(facts["classes"]) == {"binary": 1}.get(kind, len(world.bundle.task.output_names))

@@ -50,6 +50,14 @@ def test_decision(windows, word):
     assert decision.reasons
 
 
+def test_drift_that_passes_is_kept_and_told_where_two_of_three_windows_are_asked_for():
+    assert decide([OK, BLIND, BLIND], (2, 3), "ROC AUC", (2, 3)).word == "watch"
+    once = decide([BLIND, OK, BLIND, OK, OK], (2, 3), "ROC AUC", (2, 3))
+    assert once.word == "keep"
+    assert "w: drift of a." in once.reasons
+    assert "1 of the last 3 windows; from 2 on they are watched." in once.reasons
+
+
 def test_one_of_one_retrains_at_once():
     assert decide([OK, BAD], (1, 1), "ROC AUC").word == "retrain"
 

@@ -192,6 +192,7 @@ VALUES = {
     "monitor.max_metric_loss": (0.1, WATCHED),
     "monitor.max_calibration_gap": (0.1, WATCHED),
     "monitor.retrain_after": ([1, 2], WATCHED),
+    "monitor.watch_after": ([2, 3], WATCHED),
 }
 """Another value for each leaf of the recipe, and the steps that read it."""
 
