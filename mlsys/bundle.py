@@ -12,8 +12,10 @@
       example.json     one row that can be sent as a request
       reading.json     how its source was read, if that is not the default and the program does not tell
       manifest.json    size and SHA-256 of each file
+      receipt.json     how a run made it (`mlsys.workflow.receipts`): not in the manifest, and no part of the digest
 
-There are no times and no paths in it: the same inputs give the same digest. Every byte is checked on opening.
+There are no times and no paths in what the manifest lists: the same inputs give the same digest. Every byte of it is
+checked on opening.
 """
 
 from __future__ import annotations

@@ -58,6 +58,15 @@ class Module:
 
 
 @dataclass(frozen=True)
+class CodeParts:
+    """The digest of an entry itself, those of the modules that it imports, and the versions of the libraries."""
+
+    own: str
+    modules: dict[str, str]
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True)
 class CodeGraph:
     """The modules of the package in the folder `root`, and their imports."""
 
@@ -87,6 +96,17 @@ class CodeGraph:
         StoreError
             The package has no such module or function.
         """
+        parts = self.parts(entry)
+        return digest_json([parts.own, parts.modules, parts.libraries])
+
+    def parts(self, entry: str) -> CodeParts:
+        """The parts of which `digest` is one.
+
+        Raises
+        ------
+        StoreError
+            As `digest`.
+        """
         module, _, function = entry.partition(":")
         if module not in self.modules:
             raise errors.StoreError.build(f"store: module '{module}'", got="no source file", expected="a module")
@@ -94,7 +114,7 @@ class CodeGraph:
         reached = self.reached(start.imports)
         libraries = {name: importlib.metadata.version(LIBRARIES[name]) for name in reached if name in LIBRARIES}
         digests = {name: self.modules[name].digest for name in reached if name in self.modules}
-        return digest_json([start.digest, digests, libraries])
+        return CodeParts(start.digest, digests, libraries)
 
     def reached(self, imports: Iterable[str]) -> set[str]:
         """Modules and libraries that `imports` lead to, without those that change no result."""
@@ -127,6 +147,11 @@ class CodeGraph:
 def code_digest(store: Store, entry: str) -> str:
     """Digest of a module or function of mlsys with all code that it imports, and the versions of libraries."""
     return _graph(store).digest(entry)
+
+
+def code_parts(store: Store, entry: str) -> CodeParts:
+    """The parts of `code_digest`, by which somebody tells what has changed."""
+    return _graph(store).parts(entry)
 
 
 @functools.lru_cache(maxsize=1)

@@ -125,7 +125,7 @@ TRAIN = Step(
     summary.trained,
     reads=(*FIT, "train", "evaluate.threshold", "evaluate.cost", *(f"data.reading.{name}" for name in CELLS)),
     observe=modelling.observe_views,
-    check=modelling.check_size,
+    check=modelling.check_trained,
     draw=pages.search,
 )
 EVALUATE = Step(

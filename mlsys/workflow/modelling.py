@@ -216,6 +216,14 @@ def train(
     return TrainResult(bundle=bundle.digest, family=bundle.family, plan=plan, num_features=num_features)
 
 
+def check_trained(run: Run, result: TrainResult) -> None:
+    """Leave the receipt of the bundle beside it, and say where the model is larger than the recipe's limit."""
+    from mlsys.workflow import receipts
+
+    receipts.write(run, result)
+    check_size(run, result)
+
+
 def check_size(run: Run, result: TrainResult) -> None:
     """Say where the model is larger than the recipe's limit: smaller fits were measured when it was chosen."""
     limit = run.recipe.selection.max_bytes
