@@ -50,6 +50,27 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     return f"known: {shown}" if names else "there are none"
 
 
+_PART = re.compile(r"  (got|expected|hint): +(.*)")
+
+
+def parts(message: str) -> dict[str, str]:
+    r"""Read the parts of a message back: ``where``, ``got``, ``expected`` and ``hint``, those that it has.
+
+    >>> parts("collect: column 'age'\n  got:      text\n  expected: number")
+    {'where': "collect: column 'age'", 'got': 'text', 'expected': 'number'}
+    """
+    first, *lines = message.splitlines() or [""]
+    read, last = {"where": first}, "where"
+    for line in lines:
+        part = _PART.fullmatch(line)
+        if part:
+            last = part[1]
+            read[last] = part[2]
+        else:
+            read[last] += f"\n{line.strip()}"
+    return read
+
+
 _NAMED_FIELD = re.compile(r"(?:^recipe:|^materialize:|\b(?:columns?|family|key|part|target)) '(.+?)'(?![^\s:,])")
 
 

@@ -27,7 +27,7 @@ from mlsys.deploy.batch import BatchResult
 from mlsys.deploy.batch_queue import JobQueue, JobSpec, QueuedJob
 from mlsys.deploy.by_name import NameChange
 from mlsys.deploy.together_endpoint import ServedTogether
-from mlsys.provenance import reproduce
+from mlsys.provenance import reproduce, why
 from mlsys.readers import registry as readers
 from mlsys.recipe import DeploySection, override, set_values
 from mlsys.recipe import load as load_recipe
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Settings", "add", "cancel", "code", "deploy", "gc", "history", "is_recipe", "job", "jobs", "labels",
     "models", "monitor", "predict", "promote", "replay", "reproduce", "rollback", "rollout", "serve_together",
-    "served_together", "status", "stop_together", "submit", "undeploy",
+    "served_together", "status", "stop_together", "submit", "undeploy", "why",
 ]  # fmt: skip
 
 Settings: TypeAlias = Mapping[str, Any] | Iterable[str]

@@ -12,7 +12,9 @@ from mlsys import cluster
 from mlsys.console import Console
 from mlsys.store import Store
 from mlsys.workflow import reproduction
+from mlsys.workflow import why as explanations
 from mlsys.workflow.reproduction import Origin, Reproduction
+from mlsys.workflow.why import RunExplanation
 
 
 def reproduce(target: str, *, store: Path | str | None = None) -> Reproduction:
@@ -38,3 +40,25 @@ def reproduce(target: str, *, store: Path | str | None = None) -> Reproduction:
     if origin.is_possible:  # else nothing is fitted
         cluster.connect(home)
     return reproduction.reproduce(home, origin, Console(sys.stderr))
+
+
+def why(run: str, *, store: Path | str | None = None) -> RunExplanation:
+    """Explain a run that failed or is odd, in words that are composed of stored facts.
+
+    Parameters
+    ----------
+    run
+        The id of a run, or its first 8 digits; or a name, which means its last run and what was noted of it since: the
+        monitor's decision, a canary that was taken back, batch jobs that failed.
+
+    Returns
+    -------
+    ``statements`` with the causes first, each with what the step had read, what to change, and the command that shows
+    more.
+
+    Raises
+    ------
+    RegistryError
+        There is no such run and no such name.
+    """
+    return explanations.explain(Store.open(store), run)

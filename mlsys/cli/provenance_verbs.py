@@ -1,4 +1,4 @@
-"""Verbs that follow a model back to what made it."""
+"""Verbs that follow a model back to what made it, and say why a run ended as it did."""
 
 from __future__ import annotations
 
@@ -22,3 +22,16 @@ def reproduce(
     done = operate.reproduce(target, store=opened(store))
     show(done.to_json(), done.summary, as_json=as_json)
     raise typer.Exit(done.exit_code)
+
+
+@app.command(rich_help_panel=NAMES)
+def why(
+    run: Annotated[str, typer.Argument(metavar="NAME|RUN", help="a name, or the id of a run")],
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """Explain a run that failed or is odd: which step, what it read, what to change, where more is."""
+    from mlsys import operate
+
+    explained = operate.why(run, store=opened(store))
+    show(explained.to_json(), explained.summary, as_json=as_json)

@@ -22,6 +22,7 @@ from mlsys.workflow.results import (
     CollectResult,
     DeployResult,
     EvaluateResult,
+    ExploreResult,
     FeaturesResult,
     MonitorResult,
     SelectionResult,
@@ -129,8 +130,10 @@ def step_facts(store: Store, result: StepResult, pages: Iterable[str] = ()) -> d
 
     ``params`` and ``metrics`` by name, ``tries`` (name, params and metrics, a list where there is one value a fold),
     ``problem`` where a check failed, and ``reports`` with the SHA-256 of each page, its own and those drawn after it.
+    Beside these, for `mlsys why` and `mlsys lineage`, what a server has no terms for: ``notes``, ``quarantine`` by
+    rule, ``checks`` of the gate that failed, ``search``, ``advice``, and the ``objects`` that the step left.
     """
-    facts, drawn = _result_facts(store, result), _pages(*pages)
+    facts, drawn = _result_facts(store, result) | _details(store, result), _pages(*pages)
     return facts | {"reports": facts.get("reports", {}) | drawn["reports"]} if drawn["reports"] else facts
 
 
@@ -157,6 +160,48 @@ def _result_facts(store: Store, result: StepResult) -> dict[str, Any]:  # noqa: 
         case MonitorResult():
             return {"params": {"decision": result.decision}} | _pages(result.report)
     return _pages(getattr(result, "report", None))
+
+
+def _details(store: Store, result: StepResult) -> dict[str, Any]:  # noqa: PLR0911  (a case a step)
+    """Sentences that people were told, what was left out, and the objects of the store by kind and digest."""
+    objects = {"objects": [list(each) for each in result.objects]}
+    match result:
+        case CollectResult():
+            return objects | {"notes": list(result.messages), "quarantine": result.taken.get("quarantine", {})}
+        case ExploreResult():
+            return objects | {"notes": list(result.warnings)}
+        case SelectionResult():
+            return objects | {"notes": list(result.leaderboard.get("notes", ()))}
+        case TuneResult():
+            return objects | _search(store.get_json("params", result.stored))
+        case EvaluateResult():
+            return objects | {"checks": [check for check in result.checks if not check["passed"]]}
+        case DeployResult():
+            compared = result.comparison or {"promotes": True}
+            advice = [] if compared["promotes"] else list(compared["advice"])
+            return objects | {"notes": [result.reason] if result.reason else [], "advice": advice}
+        case MonitorResult():
+            return objects | {"notes": list(result.messages)}
+    return objects
+
+
+def _search(stored: dict[str, Any]) -> dict[str, Any]:
+    """Notes of a search, when it ended, and what it left out; it was cut short where it had a clock and left points."""
+    search, trials = stored.get("search") or {}, stored["trials"]
+    if "ended" not in search:
+        return {"notes": stored["notes"]}
+    untried = [row["points"] for row in search.get("untried", ()) if search["ended"] in row["reason"]]
+    num_late = sum(not trial["finished"] for trial in trials)
+    return {
+        "notes": stored["notes"],
+        "search": {
+            "ended": search["ended"],
+            "num_trials": len(trials),
+            "num_late": num_late,
+            "num_untried": sum(untried),
+            "is_cut_short": search.get("seconds") is not None and bool(untried or num_late),
+        },
+    }
 
 
 def _evaluated(result: EvaluateResult) -> dict[str, Any]:

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlsys import recipe, workflow
+from mlsys import bundle, recipe, registry, workflow
 from mlsys.console import Console
 from mlsys.selection import Ranking
 from mlsys.tune import Tuned
-from mlsys.workflow import replays
+from mlsys.workflow import replays, reproduction, run_record
+from mlsys.workflow.reproduction import Origin
 
 RECIPE = """
 name: again
@@ -102,3 +103,20 @@ def test_pages_of_a_search_say_its_time_and_stand_beside_the_others(store, train
     again = workflow.run(workflow.Run(trained.recipe, store, Console(io.StringIO())), until="train")
     assert again.records["tune"]["report"] == str(folder / "tune.html")
     assert (folder / "tune.html").stat().st_mtime_ns == before  # neither the search nor its drawing has changed
+
+
+def test_a_version_of_a_search_with_a_clock_is_made_again_from_its_receipt(store, trained):
+    registry.register(store, "again", bundle.open(store, trained.results["train"].bundle))
+    done = reproduction.reproduce(store, Origin.resolve(store, "again@1"), Console(io.StringIO()))
+    assert done.is_equal, done.summary
+    assert done.differences == ()
+    assert done.replay.num_trials > 0
+
+
+def test_the_record_of_the_run_says_how_its_search_ended(store, trained):
+    tuned = Tuned.from_json(store.get_json("params", trained.results["tune"].stored))
+    record = run_record.records(store, "again")[0]
+    (step,) = (step for step in record["steps"] if step["name"] == "tune")
+    assert step["search"]["num_trials"] == len(tuned.trials)
+    assert step["search"]["ended"] == tuned.search["ended"]
+    assert ["params", trained.results["tune"].stored] in step["objects"]

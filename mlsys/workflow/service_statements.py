@@ -1,0 +1,123 @@
+"""Statements about a name in service: the monitor's decision, canaries, aliases, batch jobs, and its log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from mlsys import errors, locks, registry
+from mlsys.deploy import prediction_log
+from mlsys.deploy.batch_queue import JobQueue
+from mlsys.registry import canaries, ledger
+from mlsys.reports.formats import count
+from mlsys.store import Store, read_json
+from mlsys.workflow.statements import Statement
+
+MAX_JOBS = 3
+"""Failed batch jobs that are stated, the newest."""
+
+
+def of_name(store: Store, name: str) -> list[Statement]:
+    """State what asks for work about a name, of what the store has noted; causes first."""
+    parts = (_of_alias, _of_canary, _of_monitor, _of_jobs, _of_log)
+    statements = [statement for part in parts for statement in part(store, name)]
+    return sorted(statements, key=lambda statement: not statement.is_cause)
+
+
+def _of_alias(store: Store, name: str) -> Iterator[Statement]:
+    """A change that was begun and not ended, a rollback that is the last move, and a name that nothing serves."""
+    more, moves = f"mlsys history {name}", registry.history(store, name)
+    begun = registry.unfinished(store, name)
+    if begun is not None and locks.holder(registry.lock_file(store, name)) is None:
+        words = f"version {begun.version} as {begun.alias} was begun by {begun.who} at {_time(begun.at)} and not ended"
+        yield Statement("alias", words, more, is_cause=True, change=("`mlsys status` settles it or takes it back",))
+    last = {move.alias: move for move in moves}
+    for alias, move in last.items():
+        if move.kind == "rollback":
+            words = f"{alias} was given back to version {move.version} at {_time(move.at)} by {move.who}: {move.reason}"
+            change = (f"`mlsys promote {name}@VERSION --reason WHY` puts another version into service",)
+            yield Statement("alias", words, more, change=change)
+    versions = registry.versions(store, name)
+    if versions and not moves:
+        words = f"{count(len(versions), 'version')} registered, and no alias means one: nothing serves"
+        change = (f"`mlsys promote {name}@{versions[-1].version} --reason WHY` puts the newest into service",)
+        yield Statement("alias", words, more, is_cause=True, change=change)
+
+
+def _of_canary(store: Store, name: str) -> Iterator[Statement]:
+    """The last canary, if it was taken back and no alias was moved to its version since."""
+    trial = canaries.last(store, name)
+    if trial is None or canaries.taken_back(store, trial.entry) is None:
+        return
+    counts = trial.counts or {}
+    seen = f" after {counts['canary_requests']:,} requests of its step" if "canary_requests" in counts else ""
+    words = f"version {trial.entry.version} was taken back as a canary at {_time(trial.since)}{seen}: {trial.reason}"
+    change = (f"`mlsys promote {name}@{trial.entry.version} --reason WHY` serves it all the same",)
+    yield Statement("canary", words, f"mlsys rollout {name}", is_cause=True, change=change)
+
+
+def _of_monitor(store: Store, name: str) -> Iterator[Statement]:
+    """The last decision of the monitor, unless it is to keep the model."""
+    file = store.root / "monitor" / name / "last.json"
+    noted = read_json(file) if file.is_file() else {}
+    if noted.get("decision", "keep") == "keep":
+        return
+    windows = count(noted["counts"].get("windows", 0), "window")
+    words = (
+        f"{noted['decision']}, of version {noted['version']}, at {noted['at'][:16]}Z: {noted['headline']} ({windows})"
+    )
+    change = {
+        "retrain": ("run the recipe on newer rows: `mlsys run RECIPE`",),
+        "watch": ("bring labels: `mlsys labels` with the name and a source; or wait for more windows",),
+    }
+    more, is_cause = f"mlsys monitor {name}", noted["decision"] == "retrain"
+    yield Statement("monitor", words, more, is_cause=is_cause, change=change.get(noted["decision"], ()))
+
+
+def _of_jobs(store: Store, name: str) -> Iterator[Statement]:
+    """The newest batch jobs that failed after the last one that succeeded with the same input."""
+    done: set[str] = set()
+    failed = 0
+    for job in JobQueue(store).jobs(name):
+        if job.state == "succeeded":
+            done.add(job.spec.input)
+        if job.state != "failed" or job.spec.input in done:
+            continue
+        failed += 1
+        if failed > MAX_JOBS:
+            break
+        parts = errors.parts(job.error or "no reason was noted")
+        words = ", ".join(f"{word} {' '.join(parts[word].split())}" for word in ("got", "expected") if word in parts)
+        change = (" ".join(parts["hint"].split()),) if "hint" in parts else ()
+        yield Statement(
+            "batch",
+            f"job {job.id[:8]} of {_seconds(job.ended)} failed: {parts['where']}" + (f": {words}" if words else ""),
+            f"mlsys batch show {job.id}",
+            is_cause=True,
+            read=(f"{job.spec.input}, by version {job.spec.version}",),
+            change=change,
+        )
+
+
+def _of_log(store: Store, name: str) -> Iterator[Statement]:
+    """Rows that were answered and are not in the prediction log."""
+    losses = prediction_log.losses(prediction_log.folder_of(store, name))
+    if losses:
+        rows = sum(loss.num_rows for loss in losses)
+        words = (
+            f"{count(rows, 'answered row')} are not in the prediction log; the last time at {losses[-1].until[:16]}Z: "
+        )
+        yield Statement("log", words + " ".join(losses[-1].reason.split()), "mlsys status")
+
+
+def is_known(store: Store, name: str) -> bool:
+    """True for a name that the ledger knows."""
+    return any(move.name == name for move in ledger.read(store))
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M}Z"
+
+
+def _seconds(moment: float | None) -> str:
+    return "an unknown time" if moment is None else _time(datetime.fromtimestamp(moment, UTC))
