@@ -27,7 +27,7 @@ from mlsys.deploy.batch import BatchResult
 from mlsys.deploy.batch_queue import JobQueue, JobSpec, QueuedJob
 from mlsys.deploy.by_name import NameChange
 from mlsys.deploy.together_endpoint import ServedTogether
-from mlsys.provenance import reproduce, why
+from mlsys.provenance import lineage, reproduce, why
 from mlsys.readers import registry as readers
 from mlsys.recipe import DeploySection, override, set_values
 from mlsys.recipe import load as load_recipe
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from mlsys.monitor.labels import LabelSource
 
 __all__ = [
-    "Settings", "add", "cancel", "code", "deploy", "gc", "history", "is_recipe", "job", "jobs", "labels",
+    "Settings", "add", "cancel", "code", "deploy", "gc", "history", "is_recipe", "job", "jobs", "labels", "lineage",
     "models", "monitor", "predict", "promote", "replay", "reproduce", "rollback", "rollout", "serve_together",
     "served_together", "status", "stop_together", "submit", "undeploy", "why",
 ]  # fmt: skip

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
-from mlsys import cluster
+from mlsys import cluster, registry
 from mlsys.console import Console
 from mlsys.store import Store
-from mlsys.workflow import reproduction
+from mlsys.workflow import inventory, reproduction, source_lineage
+from mlsys.workflow import lineage as lineages
 from mlsys.workflow import why as explanations
+from mlsys.workflow.lineage import Lineage
 from mlsys.workflow.reproduction import Origin, Reproduction
 from mlsys.workflow.why import RunExplanation
 
@@ -62,3 +65,50 @@ def why(run: str, *, store: Path | str | None = None) -> RunExplanation:
         There is no such run and no such name.
     """
     return explanations.explain(Store.open(store), run)
+
+
+def lineage(
+    target: str,
+    *,
+    kind: Literal["prediction", "version", "source"] | None = None,
+    model: str | None = None,
+    at: str | None = None,
+    store: Path | str | None = None,
+) -> Lineage:
+    """Follow a prediction or a version back to its files, or a file to all that was made of it.
+
+    Parameters
+    ----------
+    target
+        The id of a prediction; ``NAME`` or ``NAME@WHICH``, as everywhere; or a source: a path, a URI, or the SHA-256 of
+        a file.
+    kind
+        Which of these it is. By default a name of the ledger is a version, a path that is there, a URI and a digest are
+        sources, and all else is the id of a prediction.
+    model
+        The model in whose log the prediction is; by default all logs are looked through.
+    at
+        A time near which it was answered, in ISO 8601; by default the one that the id holds, if it holds one.
+
+    Raises
+    ------
+    RegistryError, RecipeError
+        There is no such version or prediction, or `at` is no time.
+    """
+    home = Store.open(store)
+    name, _, which = target.partition("@")
+    names = registry.model_names(home)
+    of_digest = [entry for each in names for entry in registry.versions(home, each) if entry.digest == target]
+    if kind is None:
+        is_version = name in names or bool(of_digest)
+        kind = "version" if is_version else "source" if source_lineage.is_source(target) else "prediction"
+    if kind == "version":
+        return lineages.of_version(
+            home, of_digest[0] if of_digest else registry.resolve(home, name, which or "champion")
+        )
+    if kind == "source":
+        return source_lineage.of_source(home, target)
+    if model is not None:
+        registry.existing(home, model)
+    near = None if at is None else inventory.parsed_time(at, "lineage: --at")
+    return lineages.of_prediction(home, target, model, near)

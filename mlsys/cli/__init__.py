@@ -25,7 +25,7 @@ exit  meaning
 `registry_verbs`    registry add, registry sync
 `together_verbs`    together serve, show, stop
 `watch_verbs`       monitor, alerts, labels
-`provenance_verbs`  reproduce, why
+`provenance_verbs`  reproduce, why, lineage
 `cluster_verbs`     up, down, status, console, env, logs, gc
 `key_verbs`         keys add, list, rotate, revoke
 `jobs`              the same for the files of ``jobs/``

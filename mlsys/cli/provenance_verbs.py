@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,3 +35,26 @@ def why(
 
     explained = operate.why(run, store=opened(store))
     show(explained.to_json(), explained.summary, as_json=as_json)
+
+
+@app.command(rich_help_panel=NAMES)
+def lineage(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="TARGET", help="the id of a prediction, NAME@VERSION, or a source: path, URI, SHA-256"),
+    ],
+    kind: Annotated[
+        Literal["prediction", "version", "source"] | None, typer.Option("--kind", help="which of these it is")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="of a prediction: the model; all by default")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="of a prediction: near which it was answered, ISO 8601")
+    ] = None,
+    as_json: AsJson = False,
+    store: StoreRoot = None,
+) -> None:
+    """Follow a prediction or a version back to its files, recipe and code, or a file to all that was made of it."""
+    from mlsys import operate
+
+    traced = operate.lineage(target, kind=kind, model=model, at=at, store=opened(store))
+    show(traced.to_json(), traced.summary, as_json=as_json)

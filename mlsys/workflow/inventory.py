@@ -159,7 +159,7 @@ def served_then(store: Store, name: str, at: str, alias: str | None = None) -> l
         There is no such model or alias, or the text is no time.
     """
     _check_alias(store, name, alias)
-    time = _time(at)
+    time = parsed_time(at, "history: --at")
     latest: dict[str, Move] = {}
     for move in registry.history(store, name, alias):
         if move.at <= time and move.alias:
@@ -167,12 +167,19 @@ def served_then(store: Store, name: str, at: str, alias: str | None = None) -> l
     return [_line(move) for move in latest.values()]
 
 
-def _time(text: str) -> dt.datetime:
+def parsed_time(text: str, where: str) -> dt.datetime:
+    """Read a time of the command line, in UTC if it names no offset; `where` names it in the message.
+
+    Raises
+    ------
+    RecipeError
+        The text is no time.
+    """
     try:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise errors.RecipeError.build(
-            "history: --at", got=repr(text), expected="a time in ISO 8601, e.g. 2024-05-01T12:00"
+            where, got=repr(text), expected="a time in ISO 8601, e.g. 2024-05-01T12:00"
         ) from None
     return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 

@@ -1,12 +1,14 @@
 """Recipes for tables of every form: those of the repository, and those that `mlsys init` writes."""
 
 import json
+import time
 import urllib.request
 
 import pandas as pd
 import pytest
 from sklearn import datasets
 
+from mlsys.deploy import prediction_log
 from mlsys.store import read_json
 
 QUICK = ["--set", "tune.trials=2", "--set", "split.folds=2"]
@@ -24,6 +26,28 @@ def test_the_regression_recipe_runs_to_its_endpoint(command, store_root):
     assert evaluated["metric"] == "rmse"
     assert {"rmse", "mae", "mape", "r2", "median_absolute_error"} <= set(evaluated["metrics"])
     assert all(found["low"] <= found["value"] <= found["high"] for found in evaluated["metrics"].values())
+
+
+def test_an_answer_of_the_endpoint_leads_back_to_its_run_and_its_rows(command, store_root):
+    """The id that a client got is all that is typed; the log has its row a second later."""
+    result = read_json(store_root / "runs" / "diabetes" / "result.json")
+    row = read_json(store_root / "objects" / "bundle" / result["train"]["bundle"] / "example.json")
+    body = json.dumps({"instances": [row]}).encode()
+    url, headers = f"{result['deploy']['endpoint']['url']}/invocations", {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
+        (name,) = json.load(answer)["prediction_ids"]
+    log = store_root / "predictions" / "diabetes"
+    while name not in {each for table in prediction_log.read(log) for each in table["prediction_id"].to_pylist()}:
+        time.sleep(0.1)
+    traced = json.loads(command("mlsys", "lineage", name, "--json").stdout)
+    (version,) = traced["versions"]
+    assert (traced["kind"], traced["model"], len(traced["rows"])) == ("prediction", "diabetes", 1)
+    assert (version["version"], version["digest"]) == (1, result["train"]["bundle"])
+    assert version["snapshot"] == result["collect"]["snapshot"]
+    assert version["gone"] == ["rows of 'sklearn://diabetes' came from no file: there is no digest of them"]
+    told = command("mlsys", "why", version["run"][:8]).stdout
+    assert f"diabetes: run {version['run'][:8]} of " in told
+    assert " until monitor finished after " in told
 
 
 def test_a_rollback_puts_the_version_before_back_into_the_running_endpoint(command, store_root):

@@ -157,7 +157,7 @@ def test_the_clients_ids_come_back_and_others_are_made(client):
     seats = {"seats": 100}
     own = client.post("/invocations", json={"instances": [{**seats, "flight": "F1"}, seats]}).json()["prediction_ids"]
     assert own[0] == "F1"
-    assert uuid.UUID(own[1]).version == 4
+    assert uuid.UUID(own[1]).version == 7
     params = {"prediction_ids": ["p", "q"]}
     given = client.post("/invocations", json={"instances": [seats, seats], "params": params}).json()
     assert given["prediction_ids"] == ["p", "q"]

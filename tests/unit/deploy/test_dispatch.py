@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 
 import pytest
@@ -130,13 +131,18 @@ def test_each_answer_has_headers_of_its_own():
 
 
 @pytest.mark.parametrize("at_once", [1, 2_000])
-def test_new_ids_are_random_uuids(at_once):
+def test_new_ids_are_uuids_that_hold_the_time_and_are_random_else(at_once):
+    began = time.time_ns() // 1_000_000
     ids = [name for _ in range(0, 2_000, at_once) for name in row_ids.new_ids(at_once)]
     assert len(set(ids)) == 2_000
     for name in ids:
+        drawn = int(name[:8] + name[9:13], 16)  # RFC 9562, section 5.7: 48 bits of Unix time in milliseconds
+        assert began <= drawn <= time.time_ns() // 1_000_000
+        assert row_ids.time_of(name).timestamp() * 1000 == pytest.approx(drawn)
+    for name in ids:
         parsed = uuid.UUID(name)
-        assert (str(parsed), parsed.version, parsed.variant) == (name, 4, uuid.RFC_4122)
+        assert (str(parsed), parsed.version, parsed.variant) == (name, 7, uuid.RFC_4122)
     assert {name[19] for name in ids} == set("89ab")
-    for place in set(range(36)) - {8, 13, 14, 18, 19, 23}:
+    for place in set(range(15, 36)) - {18, 19, 23}:
         assert {name[place] for name in ids} == set("0123456789abcdef")
     assert row_ids.new_ids(0) == []
