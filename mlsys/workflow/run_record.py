@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlsys import locks
+from mlsys import errors, locks
 from mlsys.store import Store, digest_of_file, read_json, write_json
 from mlsys.workflow.results import (
     CollectResult,
@@ -80,7 +80,7 @@ class RunRecord:
             self._end("interrupted", str(error) or "Ctrl-C")
             raise
         except BaseException as error:
-            self._end("failed", str(error) or type(error).__name__)
+            self._end("failed", _message(error))
             raise
         self._end("finished", None)
 
@@ -94,7 +94,7 @@ class RunRecord:
             yield entry
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            entry |= {"status": status, "ended": _now(), "message": str(error) or type(error).__name__}
+            entry |= {"status": status, "ended": _now(), "message": _message(error)}
             self._write()
             raise
         entry |= {"status": "finished", "ended": _now()}
@@ -239,6 +239,13 @@ def _trials(search: dict[str, Any]) -> list[dict[str, Any]]:
 def _pages(*pages: str | None) -> dict[str, Any]:
     """Reports by path; a later run writes other pages there, which the digest tells apart."""
     return {"reports": {page: digest_of_file(Path(page)) for page in pages if page is not None}}
+
+
+def _message(error: BaseException) -> str:
+    """The message of an error that was raised on purpose; of any other also its type, which says more than `15`."""
+    text = str(error)
+    is_meant = isinstance(error, errors.MlsysError | KeyboardInterrupt)
+    return text if is_meant and text else f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _now() -> str:

@@ -26,6 +26,8 @@ MAX_CHANGES = 10
 GATE = "did not pass its gate"
 """Words of the error for a model that failed its gate (`mlsys.workflow.refusal`)."""
 
+GOES_ON = "the same command goes on from there; finished steps are kept"
+
 FAULT_S = 60.0
 """Seconds after the end of a run within which its process writes the traceback of a fault."""
 
@@ -92,7 +94,7 @@ def _of_step(store: Store, record: Mapping[str, Any], step: Mapping[str, Any]) -
         yield _failed(store, record, step)
     elif status == "interrupted":
         words = f"interrupted: {step.get('message') or record.get('message') or 'Ctrl-C'}"
-        change = ("the same command goes on from there; finished steps are kept",)
+        change = (GOES_ON,)
         yield Statement(step["name"], words, _page(record), is_cause=True, change=change)
     elif status == "finished":
         yield from _of_finished(store, record, step)
@@ -101,6 +103,10 @@ def _of_step(store: Store, record: Mapping[str, Any], step: Mapping[str, Any]) -
 def _failed(store: Store, record: Mapping[str, Any], step: Mapping[str, Any]) -> Statement:
     """A step that raised: its error in words, what it had read, and the hint of the error."""
     message = str(step.get("message") or record.get("message"))  # a check that fails after a step is the run's
+    if message.startswith("SystemExit"):
+        words = f"the process was told to end while the step was at work ({message})"
+        read = tuple(_read(record, step))
+        return Statement(step["name"], words, "mlsys logs", is_cause=True, read=read, change=(GOES_ON,))
     parts = errors.parts(message)
     trace = None if len(parts) > 1 else _fault(store, record)
     change = _lines(parts["hint"]) if "hint" in parts else ()
@@ -240,7 +246,7 @@ def _of_killed(store: Store, record: Mapping[str, Any]) -> Iterator[Statement]:
     where = f"during step {step['number']} {step['name']}" if step else "between two steps"
     why = "nobody holds its lock" if record["status"] == "running" else str(record.get("message"))
     words = f"the process ended {where} ({why}): a signal, or too little memory; the record cannot tell which"
-    change = ("the same command goes on from there; finished steps are kept",)
+    change = (GOES_ON,)
     read = tuple(_read(record, step)) if step else ()
     yield Statement(step["name"] if step else "run", words, "mlsys logs", is_cause=True, read=read, change=change)
 

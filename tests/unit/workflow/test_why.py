@@ -150,7 +150,7 @@ def test_a_fault_of_ours_leads_to_its_traceback(tmp_path):
     file.write_text("Traceback …\nKeyError: 'missing'\n")
     (file.parent / "2001-01-01T00-00-00-1.txt").write_text("of another process")
     (fault,) = why.explain(store, "late").statements
-    assert (fault.words, fault.more) == ("'missing'", f"cat {file}")
+    assert (fault.words, fault.more) == ("KeyError: 'missing'", f"cat {file}")
     assert fault.change == ("it is a fault of mlsys itself: its traceback says where",)
 
 
@@ -179,6 +179,16 @@ def test_a_check_that_fails_after_its_step_has_ended_is_told_with_that_step(tmp_
         raise errors.StoreError("store: no space")
     (early,) = why.explain(store, "late").statements
     assert (early.about, early.words, early.is_cause) == ("run", "store: no space", True)
+
+
+def test_a_process_that_was_told_to_end_is_said_to_have_been(tmp_path):
+    store = Store.open(tmp_path)
+    opened = begin(store)
+    with pytest.raises(SystemExit), opened.recording(), opened.step("evaluate", 6):
+        raise SystemExit(15)
+    (told,) = why.explain(store, "late").statements
+    assert told.words == "the process was told to end while the step was at work (SystemExit: 15)"
+    assert told.change == ("the same command goes on from there; finished steps are kept",)
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
