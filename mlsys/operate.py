@@ -27,7 +27,9 @@ from mlsys.deploy.batch import BatchResult
 from mlsys.deploy.batch_queue import JobQueue, JobSpec, QueuedJob
 from mlsys.deploy.by_name import NameChange
 from mlsys.deploy.together_endpoint import ServedTogether
-from mlsys.provenance import lineage, reproduce, why
+from mlsys.provenance import lineage as lineage  # noqa: PLC0414  (operations like those below)
+from mlsys.provenance import reproduce as reproduce  # noqa: PLC0414
+from mlsys.provenance import why as why  # noqa: PLC0414
 from mlsys.readers import registry as readers
 from mlsys.recipe import DeploySection, override, set_values
 from mlsys.recipe import load as load_recipe
@@ -46,12 +48,6 @@ from mlsys.workflow.scripts import WrittenScript
 if TYPE_CHECKING:
     from mlsys.monitor.incoming import Received
     from mlsys.monitor.labels import LabelSource
-
-__all__ = [
-    "Settings", "add", "cancel", "code", "deploy", "gc", "history", "is_recipe", "job", "jobs", "labels", "lineage",
-    "models", "monitor", "predict", "promote", "replay", "reproduce", "rollback", "rollout", "serve_together",
-    "served_together", "status", "stop_together", "submit", "undeploy", "why",
-]  # fmt: skip
 
 Settings: TypeAlias = Mapping[str, Any] | Iterable[str]
 """Values by dotted key, ``{"reading.delimiter": ";"}``, or settings of the command line, ``["seed=7"]``."""
