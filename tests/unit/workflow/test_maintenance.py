@@ -8,6 +8,9 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import polars as pl
@@ -21,9 +24,10 @@ from mlsys.console import Console
 from mlsys.deploy import prediction_log
 from mlsys.deploy.log_writer import LoggedRequest, table_of
 from mlsys.recipe import parse
-from mlsys.registry import ledger
+from mlsys.registry import canaries, ledger
+from mlsys.registry.canaries import TrialPlan
 from mlsys.store import Store
-from mlsys.workflow import Run, maintenance, maintenance_state, run
+from mlsys.workflow import Run, maintenance, maintenance_feed, maintenance_state, run
 from mlsys.workflow.maintenance_state import MaintenanceState
 
 MONDAY = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
@@ -279,6 +283,46 @@ def test_a_retraining_whose_feed_breaks_after_it_was_killed_is_refused(shop, mon
     assert shop.maintain().outcome == "refused"
     assert MaintenanceState.read(shop.store, "shop").retraining is None
     assert shop.versions() == [1]
+
+
+def test_a_process_that_is_killed_leaves_a_retraining_with_which_the_next_one_goes_on(shop, undisturbed):
+    program = [sys.executable, "-c", "from mlsys.cli import main; main()", "maintain", "shop"]
+    command, quiet = [*program, "--store", str(shop.store.root)], subprocess.DEVNULL
+    end = time.monotonic() + 120
+    with subprocess.Popen(command, cwd=shop.folder, stdout=quiet, stderr=quiet) as process:
+        while MaintenanceState.read(shop.store, "shop").retraining is None:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.kill()
+    result = shop.maintain()
+    assert result.outcome == "promoted"
+    assert result.messages[0].startswith("goes on with the retraining that began at ")
+    assert (shop.champion.digest, shop.versions()) == undisturbed
+
+
+def test_no_retraining_begins_while_a_canary_runs(shop):
+    trial = canaries.start(
+        shop.store, registry.LedgerEntry("shop", 2, "1" * 64), shop.champion, "champion", TrialPlan()
+    )
+    result = shop.maintain()
+    assert (result.outcome, result.exit_code) == ("waits", 0)
+    assert result.reason == f"version {trial.entry.version} is a canary; `mlsys rollout shop` says how it fares"
+
+
+@pytest.mark.parametrize(
+    ("newest", "until"),
+    [
+        ("2025-06-15T23:00+00:00", ["2025-05-26", "2025-06-02", "2025-06-16"]),  # 77 days later
+        ("2025-03-30T23:00+00:00", ["2025-03-10", "2025-03-17", "2025-03-31"]),
+        ("2024-03-30T23:00+00:00", ["2025-03-10", "2025-03-17", "2025-03-31"]),
+    ],
+)
+def test_parts_end_with_the_newest_rows_and_keep_their_lengths(tmp_path, newest, until):
+    at = dt.datetime.fromisoformat(newest)
+    moved = maintenance_feed.as_of(Store.open(tmp_path), parse(RECIPE), at, None)
+    assert list(moved.split.until.values()) == until
+    assert moved.having({"split.until": parse(RECIPE).split.until}) == parse(RECIPE)
 
 
 def test_too_many_retrainings_wait(shop):
