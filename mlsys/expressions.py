@@ -58,6 +58,15 @@ FUNCTIONS = frozenset(
 )
 """Functions that may be called; each gives one value a row from that row's values."""
 
+AGGREGATES = frozenset(
+    "avg corr count covar max median min quantile_cont quantile_disc stddev stdev sum variance var".split()
+)
+"""Functions that make one number of the values of many rows; only `aggregate` takes them."""
+
+ROW_WISE = "one value a row, computed from that row alone"
+OVER_ROWS = "a number computed from the columns of many rows, such as avg(price) / avg(cost)"
+"""What an expression has to be."""
+
 KEYWORDS = frozenset(
     """
     and or not in is like ilike between case when then else end as from for interval at time zone on
@@ -100,16 +109,16 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 CALL = re.compile(r"([A-Za-z_][A-Za-z_0-9]*)\s*\(")
 
 
-def check(name: str, sql: str, where: str) -> None:
+def check(name: str, sql: str, where: str, functions: frozenset[str] = FUNCTIONS, expected: str = ROW_WISE) -> None:
     """Raise a `RecipeError` for a word that is not computed from one row: only known functions may be called."""
     bare = _masked(sql)
     for word in WORD.findall(bare):
         if word.lower() in REFUSED:
-            raise _not_row_wise(name, f"{REFUSED[word.lower()]} in {sql}", None, where)
+            raise _refused(name, f"{REFUSED[word.lower()]} in {sql}", None, where, expected)
     for word in CALL.findall(bare):
-        if word.lower() not in FUNCTIONS | KEYWORDS:
-            hint = errors.did_you_mean(word.lower(), FUNCTIONS)
-            raise _not_row_wise(name, f"function '{word.lower()}' in {sql}", hint, where)
+        if word.lower() not in functions | KEYWORDS:
+            hint = errors.did_you_mean(word.lower(), functions)
+            raise _refused(name, f"function '{word.lower()}' in {sql}", hint, where, expected)
     for call in CALL.finditer(bare):
         start, end = call.start(), _closing(bare, call.end())
         if call[1].lower() in PADS and not PADDED.search(bare[start:end]):
@@ -165,10 +174,8 @@ def _closing(text: str, start: int) -> int:
     return len(text)
 
 
-def _not_row_wise(name: str, got: str, hint: str | None, where: str) -> errors.RecipeError:
-    return errors.RecipeError.build(
-        f"{where}: '{name}'", got=got, expected="one value a row, computed from that row alone", hint=hint, field=name
-    )
+def _refused(name: str, got: str, hint: str | None, where: str, expected: str) -> errors.RecipeError:
+    return errors.RecipeError.build(f"{where}: '{name}'", got=got, expected=expected, hint=hint, field=name)
 
 
 NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
@@ -207,16 +214,59 @@ def compile(name: str, sql: str, columns: Iterable[str], where: str = "recipe: d
       hint:     did you mean 'round'?
     """
     parsed = parse(name, sql, where)
-    known = list(columns)
-    for column in parsed.inputs:
-        if column not in known:
-            raise errors.RecipeError.unknown_column(f"{where}: '{name}' = {sql}", column, known)
+    _check_columns(parsed, list(columns), where)
     return parsed
+
+
+def _check_columns(expression: Expression, known: list[str], where: str) -> None:
+    for column in expression.inputs:
+        if column not in known:
+            raise errors.RecipeError.unknown_column(f"{where}: '{expression.name}' = {expression.sql}", column, known)
+
+
+def aggregate(name: str, sql: str, schema: pa.Schema, where: str) -> Expression:
+    """Parse and check an expression that makes one number of the rows of a table, by `AGGREGATES` and operators.
+
+    Raises
+    ------
+    RecipeError
+        It does not parse, reads an unknown column, or does not give one number.
+
+    Examples
+    --------
+    >>> prices = pa.table({"price": [1, 2], "cost": [1, 1]})
+    >>> aggregate("margin", "avg(price) / avg(cost)", prices.schema, "profile").inputs
+    ('cost', 'price')
+    >>> aggregate("margin", "price / cost", prices.schema, "profile")
+    Traceback (most recent call last):
+    ...
+    mlsys.errors.RecipeError: profile: 'margin' = price / cost
+      got:      a value for each row
+      expected: a number computed from the columns of many rows, such as avg(price) / avg(cost)
+    """
+    check(name, sql, where, FUNCTIONS | AGGREGATES, OVER_ROWS)
+    expression = _parsed(name, sql, where)
+    _check_columns(expression, schema.names, where)
+    empty = pl.DataFrame(pl.from_arrow(schema.empty_table()))
+    try:
+        result = empty.cast(WIDE).select(expression.expr)[name]
+    except pl.exceptions.PolarsError as error:
+        raise _broken(name, sql, error, where) from None
+    is_number = result.dtype.is_numeric() or result.dtype in (pl.Boolean, pl.Null)
+    if len(result) != 1 or not is_number:
+        got = f"values of type {result.dtype}" if len(result) == 1 else "a value for each row"
+        place = f"{where}: '{name}' = {sql}"
+        raise errors.RecipeError.build(place, got=got, expected=OVER_ROWS, field=name)
+    return expression
 
 
 def parse(name: str, sql: str, where: str = "recipe: derive") -> Expression:
     """One expression, before it is known which columns there are."""
     check(name, sql, where)
+    return _parsed(name, sql, where)
+
+
+def _parsed(name: str, sql: str, where: str) -> Expression:
     try:
         expr = pl.sql_expr(widen(sql))
         inputs = tuple(sorted(set(expr.meta.root_names())))

@@ -48,6 +48,7 @@ from mlsys.workflow.scripts import WrittenScript
 if TYPE_CHECKING:
     from mlsys.monitor.incoming import Received
     from mlsys.monitor.labels import LabelSource
+    from mlsys.monitor.table_profile import TableProfile
 
 Settings: TypeAlias = Mapping[str, Any] | Iterable[str]
 """Values by dotted key, ``{"reading.delimiter": ";"}``, or settings of the command line, ``["seed=7"]``."""
@@ -414,6 +415,21 @@ def labels(
         There is no such model; the source cannot be read, has no key or label, or no label is a class of the model.
     """
     return watch.receive_labels(Store.open(store), model, str(source), set_values(set))
+
+
+def profile(table: str | Path, **how: Any) -> TableProfile:
+    """Profile any table without a model, in this process; the arguments are those of `mlsys.monitor.table_profile.of`.
+
+    They are `baseline`, `time`, `granularity`, `slices`, `metrics`, `against`, `output` and `set`.
+
+    Raises
+    ------
+    SourceError, RecipeError, ContractError
+        A source cannot be read, a column does not exist, or an expression is none.
+    """
+    from mlsys.monitor import table_profile
+
+    return table_profile.of(table, **how)
 
 
 def replay(name: str, *, store: Path | str | None = None) -> Replay:

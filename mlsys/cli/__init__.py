@@ -10,27 +10,13 @@ exit  meaning
 1     the model did not pass its gate; a replay gave another bundle
 2     something must be mended first: the recipe, the data, the cluster
 3, 4  of ``monitor``: watch the model, or train it again (`mlsys.monitor.decision`)
+3     of ``profile``: a column drifted, is gone or of another kind
 5     of ``reproduce``: it gave another bundle, or the store lacks what it is made of
 70    a fault of mlsys itself; its traceback is kept in the store
 130   interrupted
 ====  =============================================================================
 
-==================  =============================================================
-`application`       the application, its groups of verbs, arguments that verbs share
-`endings`           exit codes: every error becomes a message
-`recipe_verbs`      run, a verb a step, init, materialize, schema
-`maintain_verbs`    maintain
-`name_verbs`        deploy, promote, rollback, undeploy, models, history, open, predict, replay
-`batch_verbs`       batch submit, batch list, batch show, batch cancel
-`registry_verbs`    registry add, registry sync
-`together_verbs`    together serve, show, stop
-`watch_verbs`       monitor, alerts, labels
-`provenance_verbs`  reproduce, why, lineage
-`cluster_verbs`     up, down, status, console, env, logs, gc
-`key_verbs`         keys add, list, rotate, revoke
-`jobs`              the same for the files of ``jobs/``
-==================  =============================================================
-"""
+==================  ======================================================"""
 
 from __future__ import annotations
 
@@ -43,6 +29,7 @@ from mlsys.cli import (  # noqa: F401  (the verbs)
     provenance_verbs,
     recipe_verbs,
     registry_verbs,
+    table_verbs,
     together_verbs,
     watch_verbs,
 )

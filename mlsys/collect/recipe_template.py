@@ -71,7 +71,7 @@ def draft(
     if target is not None and target not in seen.schema.names:
         raise errors.RecipeError.unknown_column("init", target, seen.schema.names)
     proposed = proposals.propose(seen, target)
-    named = name or _name(source)
+    named = name or name_of(source)
     ahead = None if forecast is None else forecast_template.propose(seen, proposed, forecast)
     messages = [*_messages(seen, proposed), *([f"series of the forecast: {ahead.reason}"] if ahead else [])]
     return Draft(named, _text(seen, proposed, named, options, ahead), tuple(messages))
@@ -236,7 +236,7 @@ def _kinds(seen: Survey) -> list[str]:
     return lines
 
 
-def _name(source: str) -> str:
+def name_of(source: str) -> str:
     """The name of the file, or of its folder where the file's says nothing, as a name of a model may be."""
     path = PurePosixPath(source.rstrip("/").rsplit("://", 1)[-1])
     stem = path.name.partition(".")[0]

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from mlsys import errors
 from mlsys.collect import snapshot, type_inference
-from mlsys.collect.pipeline import Portion
+from mlsys.collect.pipeline import ALL, Portion
 from mlsys.readers import conversion, decoding, folders, registry
 from mlsys.readers.base import Fragment
 from mlsys.recipe import DataSection, Reading, ReadOptions
@@ -127,9 +127,7 @@ def take(
     fragments = registry.find(source, given.reading)
     if fragments[0].files:  # in the order of their folders, so that the first ones are all of one class
         return _of_documents(source, given.reading, fragments)
-    is_open = options is None and fragments[0].format == "csv"
-    first = next((each for each in fragments if not each.is_empty()), fragments[0])
-    reading = detect_reading(first) if is_open else given.reading
+    reading = _reading(fragments, given.reading, is_open=options is None)
     left_out = _without_columns(fragments, reading)
     chosen: str | tuple[str, ...] = source
     if left_out:
@@ -145,6 +143,37 @@ def take(
         taken = snapshot.survey(Store.open(Path(folder)), data, pieces, portion)
         seen = _part(taken, every, seconds)
         return _counted(chosen, reading, taken, seen, [each.name for each in fragments], left_out)
+
+
+def take_whole(source: str, options: ReadOptions, folder: Path, *, time: str | None = None) -> snapshot.Collection:
+    """Collect all rows of a table that nobody has described, typed as a run would type them, into a new store.
+
+    The snapshot is in `folder` and goes with it. The delimiter and the encoding of CSV files are found unless
+    `options` say how they are read.
+
+    Parameters
+    ----------
+    time
+        A column of times; rows whose value is none are set aside.
+
+    Raises
+    ------
+    SourceError, RecipeError, ContractError
+        The source is missing, empty or damaged; there is no such column; more than a hundredth of the rows have no
+        time where a text is written.
+    """
+    conversion.check_zone(options.timezone)
+    fragments = registry.find(source, options.reading)
+    reading = _reading(fragments, options.reading, is_open=options.reading == Reading())
+    data = DataSection(source=source, reading=reading, timezone=options.timezone, time=time)
+    return snapshot.survey(Store.open(folder), data, fragments, ALL)
+
+
+def _reading(fragments: list[Fragment], given: Reading, *, is_open: bool) -> Reading:
+    """The way to read some fragments: as it was given, or for CSV files of which nobody said it, as it is found."""
+    if not is_open or fragments[0].format != "csv":
+        return given
+    return detect_reading(next((each for each in fragments if not each.is_empty()), fragments[0]))
 
 
 def _without_columns(fragments: list[Fragment], reading: Reading) -> dict[str, str]:

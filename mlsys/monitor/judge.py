@@ -36,7 +36,7 @@ from mlsys.monitor.log_state import LogState
 from mlsys.monitor.performance import Performance, PerformanceLimits
 from mlsys.monitor.reference import ReferenceRows
 from mlsys.monitor.relevance import ModelResponse
-from mlsys.monitor.windows import Calendar, Window
+from mlsys.monitor.windows import Calendar, Window, mark_partial
 from mlsys.readers import registry
 from mlsys.recipe import Recipe
 from mlsys.reports import formats
@@ -186,7 +186,7 @@ def _judge(  # noqa: PLR0917
     with log_state.opened(folder, len(section.slices), has_groups=task.is_ranking) as state:
         state.take(LogRows(log, bundle.schema, task, bundle.digest), LogScan(reference, calendar, section.slices))
         scanned = _labelled(state, labels, bundle, section.slices)
-    _mark_partial(scanned.windows, calendar, section.min_rows)
+    mark_partial(scanned.windows, calendar, section.min_rows)
     # 2. Judge every window and decide
     metric = metric_of(bundle, recipe)
     limits = PerformanceLimits(
@@ -252,14 +252,6 @@ def _labelled(state: LogState, labels: Sequence[Labels], bundle: Bundle, slices:
     ordered = sorted(state.windows.values(), key=lambda w: (w.start, w.slice_key or "", w.slice_value or ""))
     whole = [window for window in ordered if window.slice_key is None]
     return Scanned(whole, [window for window in ordered if window.slice_key is not None], counts, delays)
-
-
-def _mark_partial(windows: Sequence[Window], calendar: Calendar, min_rows: int) -> None:
-    """Mark the first and the last window as partial unless the log reaches their ends, whatever a stray row says."""
-    large = [window for window in windows if window.num_rows >= min_rows]
-    for some in filter(None, (windows, large)):
-        some[0].partial |= min(some[0].blocks_seen) > 0
-        some[-1].partial |= max(some[-1].blocks_seen) < calendar.num_blocks(some[-1].start) - 1
 
 
 def _store(

@@ -87,7 +87,7 @@ class LogScan:
     def _sliced(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Add each row's value of each slice; null where it has none of its own."""
         values = [
-            pl.Series(slice_column(number), _slice_values(rows, key, self.reference), pl.String)
+            pl.Series(slice_column(number), slice_values(rows, key, self.reference), pl.String)
             for number, key in enumerate(self.slices)
         ]
         return rows.with_columns(values)
@@ -153,23 +153,25 @@ def model_output(rows: pl.DataFrame, task: Task) -> NDArray[np.float64]:
     return rows["probabilities"].cast(pl.Array(pl.Float64, len(task.output_names))).to_numpy().astype(np.float64)
 
 
-def _slice_values(rows: pl.DataFrame, key: str, reference: ReferenceRows) -> list[str | None]:
+def slice_values(
+    rows: pl.DataFrame, key: str, reference: ReferenceRows, where: str = "recipe: monitor.slices"
+) -> list[str | None]:
     """The name of a column's value in each row, if it is a frequent one; of a condition ``true`` or ``false``."""
     if key not in reference.bins:
-        return ["true" if holds else "false" for holds in _condition(rows, key, reference)]
+        return ["true" if holds else "false" for holds in _condition(rows, key, reference, where)]
     bins = reference.bins[key]
     num_values = len(bins.labels) if bins.ordered else len(bins.labels) - 2  # neither other nor null
     names = [name if place < min(num_values, MAX_SLICE_VALUES) else None for place, name in enumerate(bins.labels)]
     return [names[group] for group in bins.group[bins.index(rows[key].to_arrow())].tolist()]
 
 
-def _condition(rows: pl.DataFrame, sql: str, reference: ReferenceRows) -> NDArray[np.bool_]:
+def _condition(rows: pl.DataFrame, sql: str, reference: ReferenceRows, where: str) -> NDArray[np.bool_]:
     names = [name for name in reference.schema.names if name in rows.columns]
     table = rows.select(names).to_arrow()
-    holds = expressions.add(table, {"__slice": sql}, where="recipe: monitor.slices")["__slice"]
+    holds = expressions.add(table, {"__slice": sql}, where)["__slice"]
     if not pa.types.is_boolean(holds.type):
         raise errors.RecipeError.build(
-            f"recipe: monitor.slices '{sql}'", got=f"an expression of type {holds.type}",
+            f"{where} '{sql}'", got=f"an expression of type {holds.type}",
             expected="a column, or a condition such as distance > 1000",
         )  # fmt: skip
     return np.asarray(holds.fill_null(False)).astype(np.bool_)

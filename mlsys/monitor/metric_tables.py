@@ -19,6 +19,7 @@ from mlsys.evaluate.metrics import Predicted, all_for, measure
 from mlsys.monitor import drift
 from mlsys.monitor.reference import ReferenceBins, ReferenceRows
 from mlsys.monitor.windows import Counts, Window
+from mlsys.personal_data import masked
 from mlsys.schema import Task
 from mlsys.statistics import ColumnStatistics, ColumnSummary
 
@@ -63,7 +64,10 @@ TABLE = ":table"
 
 
 def profile_table(
-    windows: Sequence[Window], reference: ReferenceRows, granularity: str, threshold: float | Sequence[float] | None
+    windows: Sequence[Window],
+    reference: ReferenceRows,
+    granularity: str | None,
+    threshold: float | Sequence[float] | None,
 ) -> pa.Table:
     """One row for each window, slice and column, one ``:table`` for the whole, and the reference as BASELINE."""
     rows = [_column_profile(name, column, None, granularity, reference) for name, column in reference.columns.items()]
@@ -79,7 +83,7 @@ def profile_table(
     return pa.Table.from_pylist(rows, schema=PROFILE)
 
 
-def _keys(window: Window | None, granularity: str, column: str) -> dict[str, Any]:
+def _keys(window: Window | None, granularity: str | None, column: str) -> dict[str, Any]:
     return {
         "granularity": granularity,
         "slice_key": window and window.slice_key,
@@ -93,14 +97,14 @@ def _interval(window: Window | None) -> dict[str, Any] | None:
     return None if window is None else {"start": window.start, "end": window.end}
 
 
-def _head(window: Window | None, granularity: str, column: str) -> dict[str, Any]:
+def _head(window: Window | None, granularity: str | None, column: str) -> dict[str, Any]:
     kind = "BASELINE" if window is None else "INPUT"
     head = {"window": _interval(window), "log_type": kind, "monitor_version": _VERSION}
     return {**head, **_keys(window, granularity, column)}
 
 
 def _column_profile(
-    name: str, column: ColumnStatistics, window: Window | None, granularity: str, reference: ReferenceRows
+    name: str, column: ColumnStatistics, window: Window | None, granularity: str | None, reference: ReferenceRows
 ) -> dict[str, Any]:
     summary = column.result()
     length = summary.max_length is not None
@@ -112,7 +116,7 @@ def _column_profile(
         "stddev": summary.stddev, "num_zeros": summary.num_zeros, "num_nan": summary.num_nan,
         "min_length": summary.min_length if length else None, "max_length": summary.max_length,
         "avg_length": summary.mean_length, "median": summary.median, "distinct_count": summary.distinct_count,
-        "frequent_items": [{"item": str(item), "count": count} for item, count in summary.frequent_items],
+        "frequent_items": [{"item": masked(str(item)), "count": count} for item, count in summary.frequent_items],
         **_percentages(summary),
     }  # fmt: skip
 
@@ -194,13 +198,18 @@ DRIFT = pa.schema(
 """Columns of the drift table."""
 
 
-def drift_table(windows: Sequence[Window], reference: ReferenceRows, granularity: str) -> pa.Table:
-    """Compare each window with the reference (BASELINE), and windows and slices with those before (CONSECUTIVE)."""
+def drift_table(
+    windows: Sequence[Window], reference: ReferenceRows, granularity: str | None, *, has_baseline: bool = True
+) -> pa.Table:
+    """Compare each window with the reference (BASELINE), and windows and slices with those before (CONSECUTIVE).
+
+    Without a baseline, the reference says the bins alone.
+    """
     rows: list[dict[str, Any]] = []
     before: dict[tuple[str | None, str | None], Window] = {}
     for window in windows:
         key = (window.slice_key, window.slice_value)
-        if window.slice_key is None:
+        if window.slice_key is None and has_baseline:
             rows += _drift_rows(window, None, reference, granularity)
         previous = before.get(key)
         if previous is not None and previous.end == window.start:
@@ -210,7 +219,7 @@ def drift_table(windows: Sequence[Window], reference: ReferenceRows, granularity
 
 
 def _drift_rows(
-    window: Window, other: Window | None, reference: ReferenceRows, granularity: str
+    window: Window, other: Window | None, reference: ReferenceRows, granularity: str | None
 ) -> list[dict[str, Any]]:
     columns = reference.columns if other is None else other.statistics.columns
     shared = [name for name in window.counts if name in columns and (other is None or name in other.counts)]

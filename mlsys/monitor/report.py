@@ -1,7 +1,6 @@
 """The monitor's report: the decision, then performance and drift window by window, then the method.
 
-It is drawn from the JSON of a judgement alone. Two drawings are its own: a heat map of drift, and a
-distribution beside that of the reference.
+It is drawn from the JSON of a judgement alone.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import zoneinfo
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlsys.monitor import drift
-from mlsys.reports import charts, formats, svg
+from mlsys.monitor import drift, drift_charts
+from mlsys.reports import charts, formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Html
 
@@ -29,8 +28,8 @@ _WINDOWS_NOTE = (
     "half of the labels of every class have come."
 )
 
-MAX_COLUMNS, MAX_DRAWN, MAX_BARS, MAX_DOUBTS = 30, 6, 14, 6
-"""Columns in the heat map and the table; distributions that are drawn; bars of each; doubts that are shown at once."""
+MAX_COLUMNS, MAX_DRAWN, MAX_DOUBTS = 30, 6, 6
+"""Columns in the heat map and the table; distributions that are drawn; doubts that are shown at once."""
 
 
 def page(value: Json) -> str:
@@ -328,14 +327,14 @@ def _drift(report: html.Page, value: Json, times: Sequence[str]) -> None:
     report.section(
         "Drift",
         html.figure(
-            _heat_map([column["column"] for column in columns], times, shifts, floor),
+            drift_charts.heat_map([column["column"] for column in columns], times, shifts, floor),
             f"Jensen-Shannon distance beyond the mean that noise gives. A dot is an alarm: at least {floor:g}, and "
             "certain. Dark without a dot: far, but no farther than blocks of time in one window are from each other.",
         ),
         _alarm_table(windows),
         note="Inputs and labels are compared with the training rows, predictions with those on the validation rows.",
     )
-    drawn = [_largest_shift(column, windows, shifts) for column in columns if column["windows"]]
+    drawn = [drift_charts.largest_shift(column, windows, shifts) for column in columns if column["windows"]]
     shown = [block for block in drawn if block][:MAX_DRAWN]
     if shown:
         note = "The reference's deciles or categories, in the window in which the column moved most."
@@ -366,72 +365,3 @@ def _alarm_table(windows: Sequence[Json]) -> Html:
     num_matter = sum(row[-1] != "" for row in rows)
     title = f"{len(rows)} drift alarms, {num_matter} that matter, with their reasons"
     return html.details(title, table, is_open=len(rows) <= 20)
-
-
-def _largest_shift(column: Json, windows: Sequence[Json], shifts: Sequence[Mapping[str, Json]]) -> Html | None:
-    """The column's distribution in the window in which it moved most, if that is an alarm."""
-    name = column["column"]
-    moved = [(each[name]["excess"], i) for i, each in enumerate(shifts) if name in each and each[name]["alarmed"]]
-    if not moved:
-        return None
-    number = max(moved)[1]
-    labels, reference, window = column["labels"], column["reference"], column["windows"][number]
-    bars = [i for i in range(len(labels)) if reference[i] or window[i]]
-    if len(bars) > MAX_BARS:
-        bars = sorted(sorted(bars, key=lambda i: -max(reference[i], window[i]))[:MAX_BARS])
-    drawn = [(labels[i], window[i], reference[i]) for i in bars]
-    chart = _distribution(drawn, title=name, window=windows[number]["label"])
-    return html.figure(chart, shifts[number][name]["detail"])
-
-
-def _heat_map(names: Sequence[str], times: Sequence[str], shifts: Sequence[Mapping[str, Json]], floor: float) -> Html:
-    """Columns down, windows across; the darker, the farther from the reference. Alarms carry a dot.
-
-    `floor` is the excess that an alarm needs; five times as much has the full colour.
-    """
-    width = max(26.0, min(60.0, 720 / max(len(times), 1)))
-    left, top, height = 150, 62, 22
-    total = left + width * len(times) + 16
-    every = max(1, round(52 / width))
-    title = "Distance from the reference, less noise"
-    parts = [svg.text(left + width * (j + 0.5), top - 8, times[j], "m ink") for j in range(0, len(times), every)]
-    for i, name in enumerate(names):
-        y = top + height * i
-        parts.append(svg.text(left - 8, y + 15, svg.shorten(name, 22), "e ink"))
-        for j, time in enumerate(times):
-            x = left + width * j
-            parts.append(svg.rect(x, y, width, height, "empty cell"))
-            shift = shifts[j].get(name)
-            if shift is None:
-                parts.append(svg.text(x + width / 2, y + 15, formats.MISSING, "m"))
-                continue
-            excess = shift["excess"]
-            hint = f"{name}, {time}: {formats.number(excess)}"
-            depth = min(excess / (5 * floor), 1.0) if floor else excess
-            parts.append(svg.rect(x, y, width, height, "f1 cell", hint, depth))
-            if shift["alarmed"]:
-                parts.append(svg.circle(x + width / 2, y + height / 2, 4, "alarm", f"alarm: {hint}"))
-    num_alarms = sum(name in each and each[name]["alarmed"] for each in shifts for name in names)
-    description = f"{len(names)} columns in {len(times)} windows, {num_alarms} alarms"
-    kind = "wide" if total > 560 else "normal"
-    size = max(total, 400), top + height * len(names) + 8
-    return svg.picture(*size, *parts, name=title, description=description, kind=kind)
-
-
-def _distribution(bars: Sequence[tuple[str, float, float]], *, title: str, window: str) -> Html:
-    """Fractions of a window, each above that of the reference; `bars` holds label, window and reference."""
-    left, height, width = 150, 30, 400
-    full_width = width - left - 50
-    largest = max([fraction for _, *fractions in bars for fraction in fractions] + [1e-9])
-    parts = [svg.legend([window, "reference"], 12, 32, width)]
-    for i, (label, *fractions) in enumerate(bars):
-        y = 46 + height * i
-        parts.append(svg.text(left - 8, y + 14, svg.shorten(label, 22), "e ink"))
-        for k, (side, fraction) in enumerate(zip((window, "reference"), fractions, strict=True)):
-            length, percent = fraction / largest * full_width, formats.percent(fraction)
-            hint = f"{label}, {side}: {percent}"
-            parts.append(svg.rect(left, y + 11 * k, max(length, 0.8), 10, f"f{k + 1}", hint))
-            parts.append(svg.text(left + length + 4, y + 11 * k + 9, percent))
-    words = [f"{label}: {formats.percent(w)}, {formats.percent(r)} in the reference" for label, w, r in bars]
-    description = "; ".join(words)
-    return svg.picture(width, 50 + height * len(bars), *parts, name=title, description=description)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
@@ -174,7 +174,8 @@ class Window:
         """Add rows of this window."""
         self.num_rows += rows.num_rows
         self.blocks_seen.update(np.unique(block).tolist())
-        self.versions.update(v for v in rows["model_version"].unique().to_pylist() if v is not None)
+        if "model_version" in rows.column_names:
+            self.versions.update(v for v in rows["model_version"].unique().to_pylist() if v is not None)
         self.statistics.update(rows)
         for name, column in bins.items():
             index, size = column.index(rows[name]), column.size
@@ -274,3 +275,11 @@ def _dense(at: list[int], counts: list[int]) -> Counts:
     dense = np.zeros(NUM_CELLS, np.int64)
     dense[at] = counts
     return dense
+
+
+def mark_partial(windows: Sequence[Window], calendar: Calendar, min_rows: int) -> None:
+    """Mark the first and the last window as partial unless the log reaches their ends, whatever a stray row says."""
+    large = [window for window in windows if window.num_rows >= min_rows]
+    for some in filter(None, (windows, large)):
+        some[0].partial |= min(some[0].blocks_seen) > 0
+        some[-1].partial |= max(some[-1].blocks_seen) < calendar.num_blocks(some[-1].start) - 1
