@@ -366,6 +366,7 @@ def monitor(
     *,
     set: Settings = (),  # noqa: A002  (as --set on the command line)
     labels: LabelSource | None = None,
+    compare: tuple[str, str] | None = None,
     store: Path | str | None = None,
 ) -> MonitorResult:
     """Judge the logged predictions of a model; ``decision`` of the result is keep, watch or retrain.
@@ -379,6 +380,8 @@ def monitor(
         Other values of the section ``monitor``, or of the recipe.
     labels
         Labels by id beside those that the store keeps: a source as ``data.source`` of a recipe, or a table of Arrow.
+    compare
+        Labels, dates or times of two windows, which ``comparison`` of the result compares with each other.
 
     Raises
     ------
@@ -387,10 +390,10 @@ def monitor(
     """
     chosen = set_values(set)
     if not is_recipe(model):
-        return watch.monitor(Store.open(store), str(model), chosen, labels)
+        return watch.monitor(Store.open(store), str(model), chosen, labels, compare=compare)
     recipe = load_recipe(model, chosen)
     name = f"{recipe.name}@{recipe.deploy.alias}"
-    return watch.monitor(Store.open(store), name, (), labels, recipe)
+    return watch.monitor(Store.open(store), name, (), labels, recipe, compare)
 
 
 def labels(
@@ -418,9 +421,7 @@ def labels(
 
 
 def profile(table: str | Path, **how: Any) -> TableProfile:
-    """Profile any table without a model, in this process; the arguments are those of `mlsys.monitor.table_profile.of`.
-
-    They are `baseline`, `time`, `granularity`, `slices`, `metrics`, `against`, `output` and `set`.
+    """Profile any table without a model; the arguments are those of `mlsys.monitor.table_profile.of`.
 
     Raises
     ------

@@ -16,7 +16,23 @@ exit  meaning
 130   interrupted
 ====  =============================================================================
 
-==================  ======================================================"""
+==================  =============================================================
+`application`       the application, its groups of verbs, arguments that verbs share
+`endings`           exit codes: every error becomes a message
+`recipe_verbs`      run, a verb a step, init, materialize, schema
+`maintain_verbs`    maintain
+`name_verbs`        deploy, promote, rollback, undeploy, models, history, open, predict, replay
+`batch_verbs`       batch submit, batch list, batch show, batch cancel
+`registry_verbs`    registry add, registry sync
+`together_verbs`    together serve, show, stop
+`watch_verbs`       monitor, alerts, labels
+`table_verbs`       profile
+`provenance_verbs`  reproduce, why, lineage
+`cluster_verbs`     up, down, status, console, env, logs, gc
+`key_verbs`         keys add, list, rotate, revoke
+`jobs`              the same for the files of ``jobs/``
+==================  =============================================================
+"""
 
 from __future__ import annotations
 

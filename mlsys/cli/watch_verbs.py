@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -20,9 +20,12 @@ def monitor(
     as_json: AsJson = False,
     store: StoreRoot = None,
     labels: Labels = None,
+    compare: Annotated[
+        tuple[str, str], typer.Option("--compare", metavar="A B", help="also compare two windows, by label or date")
+    ] = ("", ""),
 ) -> None:
     """9: judge a model's logged predictions; the exit code says what to do."""
-    watch(model, settings, store, labels, as_json=as_json)
+    watch(model, settings, store, labels, as_json=as_json, compare=compare if all(compare) else None)
 
 
 @app.command("labels", rich_help_panel=NAMES)
@@ -68,17 +71,40 @@ def watch(
     labels: str | None = None,
     *,
     as_json: bool = False,
+    compare: tuple[str, str] | None = None,
 ) -> NoReturn:
     """Judge a model's predictions, print the result, and leave with the code of the decision."""
     with exit_codes():
-        raise SystemExit(_watch(model, settings or [], store, labels, as_json=as_json))
+        raise SystemExit(_watch(model, settings or [], store, labels, compare, as_json=as_json))
 
 
-def _watch(model: str, settings: list[str], root: Path | None, labels: str | None, *, as_json: bool) -> int:
+def _watch(
+    model: str,
+    settings: list[str],
+    root: Path | None,
+    labels: str | None,
+    compare: tuple[str, str] | None,
+    *,
+    as_json: bool,
+) -> int:
     from mlsys import operate
 
-    result = operate.monitor(model, set=settings, labels=labels, store=opened(root))
+    result = operate.monitor(model, set=settings, labels=labels, compare=compare, store=opened(root))
     report = [f"report {result.report}"] if result.report else []
-    lines = [f"            {line}" for line in (*result.messages, *report)]
+    lines = [f"            {line}" for line in (*result.messages, *compared_lines(result.comparison), *report)]
     show(result.to_json(), "\n".join([f"9 monitor    {result.summary}", *lines]), as_json=as_json)
     return result.exit_code
+
+
+def compared_lines(comparison: dict[str, Any] | None) -> list[str]:
+    """A line for each column of two windows that are compared, the largest shift first."""
+    if comparison is None:
+        return []
+    first, second = comparison["windows"]
+    lines = [f"{second} compared with {first}, Jensen-Shannon distance:"]
+    for column in comparison["columns"]:
+        low, high = column["low"], column["high"]
+        ends = "" if low is None else f" ({low:.3f} to {high:.3f})"
+        mark = "alarm" if column["alarmed"] else f"p {column['adjusted']:.2g}"
+        lines.append(f"  {column['column']} {column['js_distance']:.3f}{ends}, {mark}: {column['detail']}")
+    return lines

@@ -162,14 +162,21 @@ class LogFile:
         return sum(span.count for span in self.spans)
 
 
-def files(folder: Path) -> list[LogFile]:
-    """List the files of a log by day and name, without superseded ones; damaged ones have a `fault` and no rows."""
-    counted = [log_file for day in days(folder) for log_file in live(listed(day))[0]]
+def files(folder: Path, known: Collection[str] = ()) -> list[LogFile]:
+    """List the files of a log by day and name, without superseded ones; damaged ones have a `fault` and no rows.
+
+    Files that are `known`, by their names below the folder, are neither opened nor listed.
+    """
+    counted = [log_file for day in days(folder) for log_file in live(listed(day, known))[0]]
     return sorted(counted, key=lambda log_file: (log_file.path.parent.name, log_file.path.name))
 
 
 def read(
-    folder: Path, seen: RowSpans | None = None, faults: dict[str, str] | None = None, columns: Collection[str] = ()
+    folder: Path,
+    seen: RowSpans | None = None,
+    faults: dict[str, str] | None = None,
+    columns: Collection[str] = (),
+    known: set[str] | None = None,
 ) -> Iterator[pa.Table]:
     """Read the rows that are not in `seen`, file by file, and add them to it; damaged files are passed over.
 
@@ -181,13 +188,16 @@ def read(
         Is filled: name of a file that was passed over → the reason.
     columns
         A file without one of these is no log of an endpoint, and is passed over.
+    known
+        Names of files whose rows are all in `seen`, which are not opened again; changes with what is read and gone.
     """
     seen, faults = RowSpans() if seen is None else seen, {} if faults is None else faults
+    known = set() if known is None else known
     faults |= quarantined(folder)
     is_complete = False
     while not is_complete:
         is_complete = True
-        for log_file in files(folder):
+        for log_file in files(folder, known):
             name, fault = log_file.path.relative_to(folder).as_posix(), _fault(log_file, columns)
             if fault is not None:
                 faults[name] = fault
@@ -198,6 +208,9 @@ def read(
                     is_complete = False
                 except (OSError, pa.ArrowInvalid) as error:  # it has been damaged since, or may not be read
                     faults[name] = str(error).splitlines()[0]
+            if is_complete and name not in faults:
+                known.add(name)
+    known &= {f"{day.name}/{name}" for day in days(folder) for name in _names(day)}
 
 
 def _unseen(log_file: LogFile, name: str, seen: RowSpans, faults: dict[str, str]) -> Iterator[pa.Table]:
@@ -276,11 +289,14 @@ def days(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("????-??-??") if path.is_dir()) if folder.is_dir() else []
 
 
-def listed(day: Path) -> list[LogFile]:
-    """Describe the files of a day, again where one went or a merged one came meanwhile: rows could be in neither."""
+def listed(day: Path, known: Collection[str] = ()) -> list[LogFile]:
+    """Describe the files of a day that are not `known`.
+
+    Again where one went or a merged one came meanwhile: rows could be in neither.
+    """
     while True:
         names = _names(day)
-        described = [_described(day / name) for name in sorted(names)]
+        described = [_described(day / name) for name in sorted(names) if f"{day.name}/{name}" not in known]
         new = _names(day) - names
         if not any(name.startswith(MERGED) for name in new) and None not in described:
             return [log_file for log_file in described if log_file is not None]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -27,7 +28,10 @@ from mlsys.monitor import (
     log_state,
     metric_tables,
     report,
+    roll_up,
+    window_comparison,
 )
+from mlsys.monitor.drift_alarms import AlarmRule
 from mlsys.monitor.label_match import LabelCounts
 from mlsys.monitor.labels import Labels, LabelSource, WrittenLabels
 from mlsys.monitor.log_rows import LogRows
@@ -36,12 +40,16 @@ from mlsys.monitor.log_state import LogState
 from mlsys.monitor.performance import Performance, PerformanceLimits
 from mlsys.monitor.reference import ReferenceRows
 from mlsys.monitor.relevance import ModelResponse
+from mlsys.monitor.stored_tables import DRIFT, PROFILE, StoredTables
 from mlsys.monitor.windows import Calendar, Window, mark_partial
 from mlsys.readers import registry
 from mlsys.recipe import Recipe
 from mlsys.reports import formats
 from mlsys.schema import Role
 from mlsys.store import Store, digest_json, write_json
+
+TABLES_CODE = f"{metric_tables.__name__}:{metric_tables.drift_table.__name__}"
+"""The code that makes rows of tables, for those that are kept."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,15 @@ class Judgement:
         Where it lies, beside the tables and the report.
     seen
         Rows of the log that it knows.
+    comparison
+        Two windows beside each other, if that was asked for (`window_comparison.compare`).
     """
 
     value: dict[str, Any]
     digest: str
     folder: Path
     seen: RowSpans
+    comparison: dict[str, Any] | None = None
 
     @property
     def decision(self) -> str:
@@ -95,6 +106,7 @@ def compare(
     replayed: LabelSource | None = None,
     as_of: dt.datetime | None = None,
     is_stored: bool = False,
+    compared: tuple[str, str] | None = None,
 ) -> Judgement:
     """Judge the predictions of a bundle in one task of the cluster.
 
@@ -115,6 +127,8 @@ def compare(
         Labels that became known later are left out, as if they had not come yet.
     is_stored
         What was read of the log is kept in the store, so that the next call reads only what is new.
+    compared
+        Two windows that are compared with each other besides, by label, date or time.
 
     Returns
     -------
@@ -131,7 +145,18 @@ def compare(
     """
     given = _absolute(replayed if labels is None else labels)
     sources = LabelSources(given, is_first=labels is None, as_of=as_of)
-    return cluster.call(_judge, store, name, bundle, Path(log).absolute(), sources, recipe, baseline, is_stored)
+    source = LogSource(store, name, Path(log).absolute(), is_stored=is_stored)
+    return cluster.call(_judge, source, bundle, sources, recipe, baseline, compared)
+
+
+@dataclass(frozen=True)
+class LogSource:
+    """The log of a model, and whether what was read of it is kept in the store."""
+
+    store: Store
+    name: str
+    folder: Path
+    is_stored: bool
 
 
 @dataclass(frozen=True)
@@ -162,31 +187,28 @@ def _absolute(source: Any) -> Any:
     return [registry.absolute(path) for path in source] if isinstance(source, list | tuple) else source
 
 
-def _judge(  # noqa: PLR0917
-    store: Store,
-    name: str,
+def _judge(
+    source: LogSource,
     bundle: Bundle,
-    log: Path,
     sources: LabelSources,
     recipe: Recipe,
     baseline: Mapping[str, Any] | None,
-    is_stored: bool,  # noqa: FBT001
+    compared: tuple[str, str] | None,
 ) -> Judgement:
-    section, task = recipe.monitor, bundle.task
-    if not log.is_dir():
+    section, task, store, name = recipe.monitor, bundle.task, source.store, source.name
+    if not source.folder.is_dir():
         raise errors.SourceError.build(
-            f"monitor: prediction log '{log}'", got="nothing there", expected="the folder of a log",
+            f"monitor: prediction log '{source.folder}'", got="nothing there", expected="the folder of a log",
             hint="the endpoint writes to <store>/predictions/<name>; send it a request first",
         )  # fmt: skip
     # 1. Read what is new in the log, and the labels
     reference = ReferenceRows.of(bundle)
-    calendar = Calendar(section.granularity, recipe.data.timezone)
+    calendars = [Calendar(each, recipe.data.timezone) for each in section.granularities]
     labels = sources.read(store, name, bundle, recipe)
-    folder = _state_folder(store, name, bundle, calendar, section.slices) if is_stored else None
-    with log_state.opened(folder, len(section.slices), has_groups=task.is_ranking) as state:
-        state.take(LogRows(log, bundle.schema, task, bundle.digest), LogScan(reference, calendar, section.slices))
-        scanned = _labelled(state, labels, bundle, section.slices)
-    mark_partial(scanned.windows, calendar, section.min_rows)
+    state, tables, every = _scan(source, bundle, reference, labels, calendars, section.slices)
+    for calendar, each in zip(calendars, every, strict=True):
+        mark_partial(each.windows, calendar, section.min_rows)
+    scanned, calendar = every[0], calendars[0]
     # 2. Judge every window and decide
     metric = metric_of(bundle, recipe)
     limits = PerformanceLimits(
@@ -203,6 +225,7 @@ def _judge(  # noqa: PLR0917
     decided = decision.decide(judged, section.retrain_after, metric.title, section.watch_after)
     # 3. Store JSON, tables and report
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
+    rules |= {"granularity": calendar.granularity, "granularities": list(section.granularities)}
     value = {
         "name": name,
         "bundle": bundle.digest,
@@ -218,8 +241,52 @@ def _judge(  # noqa: PLR0917
         "windows": [judgement_json.window_json(each, limits) for each in judged],
         "columns": judgement_json.columns_json(judged, reference, dispersion),
     }
-    stored = _store(store, value, [*scanned.windows, *scanned.slices], reference, bundle.threshold)
-    return Judgement(value, stored, store.path("monitor", stored), state.seen)
+    stored = _store(store, value, every, reference, bundle.threshold, tables)
+    comparison = None
+    if compared is not None:
+        first, second = (window_comparison.find(scanned.windows, each) for each in compared)
+        rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
+        comparison = window_comparison.compare(first, second, reference, rule, limits.confidence)
+    return Judgement(value, stored, store.path("monitor", stored), state.seen, comparison)
+
+
+def _scan(
+    source: LogSource,
+    bundle: Bundle,
+    reference: ReferenceRows,
+    labels: Sequence[Labels],
+    calendars: Sequence[Calendar],
+    slices: Sequence[str],
+) -> tuple[LogState, StoredTables, list[Scanned]]:
+    """Read what is new in the log, and put the windows of each calendar together, with their labels.
+
+    Where a state of shorter windows is there, it goes on, and the longer ones are made of it.
+    """
+    states = _states(source, bundle, calendars, slices)
+    for number, (folder, calendar) in enumerate(states, 1):
+        with log_state.opened(folder, len(slices), has_groups=bundle.task.is_ranking) as state:
+            rows = LogRows(source.folder, bundle.schema, bundle.task, bundle.digest)
+            state.take(rows, LogScan(reference, calendar, slices))
+            if calendar not in calendars and not roll_up.is_whole(state) and number < len(states):
+                continue
+            placed = [state if each == calendar else roll_up.of_state(state, each) for each in calendars]
+            code = code_digest(source.store, TABLES_CODE)
+            tables = StoredTables(folder if calendar == calendars[0] else None, state.window_files, code)
+            return state, tables, [_labelled(each, labels, bundle, slices) for each in placed]
+    raise AssertionError("there is a last state")  # pragma: no cover
+
+
+def _states(
+    source: LogSource, bundle: Bundle, calendars: Sequence[Calendar], slices: Sequence[str]
+) -> list[tuple[Path | None, Calendar]]:
+    """States that windows can be made of: those that are there, the longest windows first, then a new one."""
+    names = roll_up.bases([each.granularity for each in calendars])
+    bases = [replace(calendars[0], granularity=each) for each in names]
+    if not source.is_stored:
+        return [(None, bases[0])]
+    folders = [(_state_folder(source.store, source.name, bundle, each, slices), each) for each in bases]
+    there = [(folder, each) for folder, each in folders if (folder / "state.json").is_file()]
+    return [*there, *(folders[:1] if folders[0] not in there else [])]
 
 
 def _state_folder(store: Store, name: str, bundle: Bundle, calendar: Calendar, slices: Sequence[str]) -> Path:
@@ -257,19 +324,40 @@ def _labelled(state: LogState, labels: Sequence[Labels], bundle: Bundle, slices:
 def _store(
     store: Store,
     value: dict[str, Any],
-    windows: Sequence[Window],
+    scans: Sequence[Scanned],
     reference: ReferenceRows,
     threshold: float | Sequence[float] | None,
+    tables: StoredTables,
 ) -> str:
-    """Write a judgement with its tables and its report; returns its digest."""
-    granularity = value["rules"]["granularity"]
+    """Write a judgement with its tables, of all granularities, and its report; returns its digest."""
 
     def fill(folder: Path) -> dict[str, Any]:
         write_json(folder / "judgement.json", value)
-        profile = metric_tables.profile_table(windows, reference, granularity, threshold)
-        pq.write_table(profile, folder / "profile.parquet")
-        pq.write_table(metric_tables.drift_table(windows, reference, granularity), folder / "drift.parquet")
+        parts = [
+            _tables(each, reference, granularity, threshold, tables if number == 0 else tables.of_no_state())
+            for number, (granularity, each) in enumerate(zip(value["rules"]["granularities"], scans, strict=True))
+        ]
+        for name in parts[0]:
+            pq.write_table(pa.concat_tables(part[name] for part in parts), folder / name)
         (folder / "report.html").write_text(report.page(value), encoding="utf-8")
         return {"name": value["name"], "bundle": value["bundle"], "decision": value["decision"]["word"]}
 
     return store.put("monitor", fill)
+
+
+def _tables(
+    scanned: Scanned,
+    reference: ReferenceRows,
+    granularity: str,
+    threshold: float | Sequence[float] | None,
+    stored: StoredTables,
+) -> dict[str, pa.Table]:
+    """Profile and drift table of the windows of one granularity, by file; windows that did not change keep rows."""
+    windows, earlier = [*scanned.windows, *scanned.slices], {name: stored.earlier(name) for name in (PROFILE, DRIFT)}
+    tables = {
+        PROFILE: metric_tables.profile_table(windows, reference, granularity, threshold, earlier[PROFILE]),
+        DRIFT: metric_tables.drift_table(windows, reference, granularity, earlier=earlier[DRIFT]),
+    }
+    for name, table in tables.items():
+        stored.save(name, table, earlier[name])
+    return tables

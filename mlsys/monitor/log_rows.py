@@ -59,6 +59,8 @@ class LogRows:
     ----------
     seen
         Rows of the log that were read; grows.
+    files_read
+        Files of which all rows were read; changes with them.
     faults
         File that was passed over → the reason.
     others
@@ -76,6 +78,7 @@ class LogRows:
     task: Task
     bundle: str
     seen: RowSpans = field(default_factory=RowSpans)
+    files_read: set[str] = field(default_factory=set)
     faults: dict[str, str] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
     other_keys: list[UInt64] = field(default_factory=list)
@@ -86,7 +89,7 @@ class LogRows:
         """Read the log's own columns, the features, `ENTITY`, `IDENTITY` and `REASON`."""
         frames: list[pl.DataFrame] = []
         num_rows, size = 0, 0.0
-        for table in prediction_log.read(self.folder, self.seen, self.faults, NEEDED):
+        for table in prediction_log.read(self.folder, self.seen, self.faults, NEEDED, self.files_read):
             frame = self._own(table)
             if not frame.height:
                 continue

@@ -3,13 +3,15 @@
 ::
 
     <store>/monitor/<name>/log/<key>/
-      state.json              rows that were read, counts of what was left out, and the names of the two below
-      windows-<id>.json.gz    statistics of every window so far
+      state.json              rows that were read, counts of what was left out, and the names of all below
+      windows-<id>.json.gz    statistics of a window and its slices, written again where rows came
       rows-<id>.parquet       index of the rows, a file for the new rows of each run
+      identities-<id>.npy     hashes of the rows' identities (`mlsys.monitor.seen_identities`)
 
 ``state.json`` is replaced as a whole when all else is on disk: a run that is killed has read nothing. The state is a
 cache: without it, or where it cannot be read, all that the log holds is read again. Its key is the digest of all that
-its content depends on: bundle, windows, slices and code.
+its content depends on: bundle, windows, slices and code. What a run reads and writes goes with the rows that are new
+and the windows that they are in; all windows are read, for they are judged together.
 """
 
 from __future__ import annotations
@@ -32,14 +34,17 @@ from numpy.typing import NDArray
 
 from mlsys import locks
 from mlsys.deploy.prediction_log import RowSpans
+from mlsys.limits import EPOCH
+from mlsys.monitor import stored_tables
 from mlsys.monitor.log_rows import IDENTITY, REASON, LogRows
-from mlsys.monitor.log_scan import LogScan, index_types
-from mlsys.monitor.windows import Window, WindowKey
+from mlsys.monitor.log_scan import BLOCK, START, LogScan, index_types
+from mlsys.monitor.seen_identities import SeenIdentities
+from mlsys.monitor.windows import Calendar, Window, WindowKey
 from mlsys.statistics.arrays import UInt64
 from mlsys.store import write_atomic, write_json
 
 MAX_PARTS, PART_ROWS = 24, 1_000_000
-"""Files of the index from which on small ones are put together, and the rows of a file that is left as it is."""
+"""Small files of the index beyond which they are put together, and the rows of a file that is left as it is."""
 
 MAX_STATES = 8
 """States of one model that are kept; what an older one knew is read again."""
@@ -54,6 +59,8 @@ class LogState:
 
     Attributes
     ----------
+    calendar
+        Windows in which the index places its rows when it is read; None where they are those that it was written with.
     folder
         Where it is kept; None keeps it in memory.
     types
@@ -66,8 +73,12 @@ class LogState:
         Reason → rows that cannot be judged; `examples` has some of them.
     others, other_types, misread
         As in `LogRows`, of all that was read.
+    files_read
+        Files of the log whose rows were all read: they are not opened again.
     faults
         Files that were passed over now, with the reason.
+    touched
+        Keys of the windows that rows came into now.
     num_new
         Rows that this run read.
     frames
@@ -87,14 +98,20 @@ class LogState:
     other_types: dict[str, str] = field(default_factory=dict)
     misread: Counter[str] = field(default_factory=Counter)
     faults: dict[str, str] = field(default_factory=dict)
-    _parts: list[str] = field(default_factory=list)
+    files_read: set[str] = field(default_factory=set)
+    touched: set[WindowKey] = field(default_factory=set)
     frames: list[pl.DataFrame] = field(default_factory=list)
+    calendar: Calendar | None = None
+    _parts: list[str] = field(default_factory=list)
+    _window_files: dict[str, str] = field(default_factory=dict)
+    _identity_files: list[str] = field(default_factory=list)
     _other_keys: UInt64 = field(default_factory=lambda: np.empty(0, np.uint64))
 
     def take(self, log: LogRows, scan: LogScan) -> None:
         """Read what is new in the log, count each prediction once, and keep the result."""
-        log.seen = self.seen
-        known = _SeenIdentities([frame[IDENTITY].to_numpy() for frame in self.index([IDENTITY])])
+        log.seen, log.files_read = self.seen, self.files_read
+        in_memory = [frame[IDENTITY].to_numpy() for frame in self.frames]
+        known = SeenIdentities(self.folder, self._identity_files, in_memory)
         new: list[pl.DataFrame] = []
         for batch in log.batches():
             fresh = batch.filter(known.first(batch))
@@ -105,12 +122,13 @@ class LogState:
                 self.windows[key].merge(window)
             else:
                 self.windows[key] = window
+        self.touched = set(scan.windows)
         self._count(log, pl.concat(new, how="vertical_relaxed") if new else None)
         is_new = bool(new or log.others)
         if self.folder is None or not is_new:
             self.frames += new
         else:
-            self._save(pl.concat(new, how="vertical_relaxed") if new else None)
+            self._save(pl.concat(new, how="vertical_relaxed") if new else None, known)
 
     def _count(self, log: LogRows, rows: pl.DataFrame | None) -> None:
         self.faults = log.faults
@@ -131,36 +149,68 @@ class LogState:
         self.examples += [row for row in columns.to_dicts() if counted[row["reason"]] < EXAMPLES]
 
     @property
+    def window_files(self) -> dict[str, str]:
+        """Name of the file of each window, by its start: another one as soon as rows come into it."""
+        return dict(self._window_files)
+
+    @property
     def _home(self) -> Path:
         return self.folder or Path()
 
     def index(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Columns of the index, file by file."""
+        is_placed = self.calendar is not None and not {START, BLOCK}.isdisjoint(columns)
+        needed = list(dict.fromkeys([*columns, *((START, "event_at") if is_placed else ())]))
         for name in self._parts:
-            yield pl.read_parquet(self._home / name, columns=list(columns))
-        yield from (frame.select(columns) for frame in self.frames)
+            yield self._placed(pl.read_parquet(self._home / name, columns=needed)).select(columns)
+        yield from (self._placed(frame.select(needed)).select(columns) for frame in self.frames)
+
+    def _placed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows with windows and blocks of the calendar, if there is one; those without a window have none."""
+        if self.calendar is None or START not in rows.columns:
+            return rows
+        has_window = pl.col(START).is_not_null()
+        times = rows.select(pl.when(has_window).then("event_at").otherwise(pl.lit(EPOCH)).alias("event_at"))
+        starts, block = self.calendar.place(times["event_at"].cast(pl.Datetime("us", "UTC")))
+        placed = rows.with_columns(has_window.alias("__has_window"))
+        placed = placed.with_columns(starts.alias(START), pl.Series(BLOCK, block, pl.Int16))
+        return placed.with_columns(pl.when("__has_window").then(pl.col(name)).alias(name) for name in (START, BLOCK))
 
     def is_of_others(self, keys: UInt64) -> NDArray[np.bool_]:
         """Mark hashes of ids that a row of another bundle has."""
         return np.isin(keys, self._other_keys)
 
-    def _save(self, rows: pl.DataFrame | None) -> None:
-        """Write the new index rows and all windows, then the state that names them; then remove what none names."""
+    def _save(self, rows: pl.DataFrame | None, identities: SeenIdentities) -> None:
+        """Write what is new and the windows with new rows, then the state that names all; remove what none names."""
         if rows is not None:
             self._parts.append(self._write_rows(rows))
-        if len(self._parts) > MAX_PARTS:
-            self._merge_parts()
-        windows, others = f"windows-{uuid.uuid4().hex}.json.gz", f"others-{uuid.uuid4().hex}.npy"
-        text = json.dumps([window.to_json() for window in self.windows.values()])
-        write_atomic(self._home / windows, gzip.compress(text.encode(), 1, mtime=0))
-        keys = io.BytesIO()
+        self._merge_parts()
+        others, keys = f"others-{uuid.uuid4().hex}.npy", io.BytesIO()
         np.save(keys, self._other_keys)
         write_atomic(self._home / others, keys.getvalue())
-        named = {"windows": windows, "others": others, "rows": self._parts}
+        self._identity_files = identities.save()
+        self._write_windows()
+        named = {
+            "windows": self._window_files, "others": others, "rows": self._parts, "identities": self._identity_files
+        }  # fmt: skip
         write_json(self._home / "state.json", {"files": named, **self._counts()})
+        used = {"state.json", ".lock", *stored_tables.FILES, others}
+        used |= {*self._parts, *self._identity_files, *self._window_files.values()}
         for path in self._home.iterdir():
-            if path.name not in {"state.json", ".lock", windows, others, *self._parts}:
+            if path.name not in used:
                 path.unlink(missing_ok=True)
+
+    def _write_windows(self) -> None:
+        """Write each window that rows came into, with its slices, into a file of its own."""
+        starts = {start for start, _, _ in self.touched}
+        grouped: dict[str, list[Window]] = {}
+        for (start, _, _), window in self.windows.items():
+            if start in starts:
+                grouped.setdefault(start.isoformat(), []).append(window)
+        for name_of_start, windows in grouped.items():
+            text, name = json.dumps([window.to_json() for window in windows]), f"windows-{uuid.uuid4().hex}.json.gz"
+            write_atomic(self._home / name, gzip.compress(text.encode(), 1, mtime=0))
+            self._window_files[name_of_start] = name
 
     def _counts(self) -> dict[str, Any]:
         return {
@@ -172,6 +222,7 @@ class LogState:
             "others": dict(self.others),
             "other_types": self.other_types,
             "misread": dict(self.misread),
+            "files_read": sorted(self.files_read),
         }
 
     def _write_rows(self, rows: pl.DataFrame) -> str:
@@ -181,39 +232,16 @@ class LogState:
         return name
 
     def _merge_parts(self) -> None:
-        """Put small files of the index together; the old ones go when the state no longer names them."""
+        """Put small files of the index together, once they are many or make a whole one.
+
+        The old ones go when the state no longer names them.
+        """
         heights = {name: pl.scan_parquet(self._home / name).select(pl.len()).collect().item() for name in self._parts}
         small = [name for name, height in heights.items() if height < PART_ROWS]
+        if len(small) < 2 or (len(small) <= MAX_PARTS and sum(heights[name] for name in small) < PART_ROWS):
+            return
         merged = pl.concat([pl.read_parquet(self._home / name) for name in small], how="vertical_relaxed")
         self._parts = [name for name in self._parts if name not in small] + [self._write_rows(merged)]
-
-
-class _SeenIdentities:
-    """Identities so far, in sorted runs; runs of similar length are merged, so that there are few."""
-
-    def __init__(self, runs: Sequence[UInt64]) -> None:
-        self.runs: list[UInt64] = []
-        for run in runs:
-            self._add(np.unique(run))
-
-    def first(self, rows: pl.DataFrame) -> pl.Series:
-        """Mark the rows whose identity did not occur before; rows without an id always count."""
-        hashes = rows[IDENTITY].to_numpy()
-        fresh = rows[IDENTITY].is_first_distinct().to_numpy().copy()
-        for run in self.runs:
-            position = np.minimum(np.searchsorted(run, hashes), len(run) - 1)
-            fresh &= run[position] != hashes
-        null = rows["prediction_id"].is_null().to_numpy()
-        self._add(np.sort(hashes[fresh & ~null]))
-        return pl.Series(fresh | null, dtype=pl.Boolean)
-
-    def _add(self, run: UInt64) -> None:
-        if not len(run):
-            return
-        self.runs.append(run)
-        while len(self.runs) > 1 and len(self.runs[-2]) <= 2 * len(self.runs[-1]):
-            last, before = self.runs.pop(), self.runs.pop()
-            self.runs.append(np.sort(np.concatenate([before, last])))
 
 
 def prune(folder: Path) -> None:
@@ -242,11 +270,13 @@ def _loaded(folder: Path, types: dict[str, Any]) -> LogState:
     try:
         value = json.loads((folder / "state.json").read_bytes())
         names: Mapping[str, Any] = value["files"]
-        stored = json.loads(gzip.decompress((folder / names["windows"]).read_bytes()))
-        windows = [Window.from_json(window) for window in stored]
+        stored = (json.loads(gzip.decompress((folder / name).read_bytes())) for name in names["windows"].values())
+        windows = [Window.from_json(window) for group in stored for window in group]
         others = np.load(folder / names["others"], allow_pickle=False)
         for name in names["rows"]:
             pl.read_parquet_schema(folder / name)
+        for name in names["identities"]:
+            np.load(folder / name, mmap_mode="r", allow_pickle=False)
         state = LogState(folder, types, {window.key: window for window in windows})
         state.seen, state.examples = RowSpans.from_json(value["seen"]), list(value["examples"])
         state.num_rows, state.num_duplicates = int(value["num_rows"]), int(value["num_duplicates"])
@@ -254,7 +284,9 @@ def _loaded(folder: Path, types: dict[str, Any]) -> LogState:
             Counter(value[name]) for name in ("rejected", "others", "misread")
         )
         state.other_types = dict(value["other_types"])
+        state.files_read = set(value["files_read"])
         state._parts, state._other_keys = list(names["rows"]), others  # noqa: SLF001  (a constructor of its module)
+        state._window_files, state._identity_files = dict(names["windows"]), list(names["identities"])  # noqa: SLF001
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, pl.exceptions.PolarsError):
         return LogState(folder, types)
     return state

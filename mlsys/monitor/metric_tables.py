@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.metrics import Predicted, all_for, measure
 from mlsys.monitor import drift
 from mlsys.monitor.reference import ReferenceBins, ReferenceRows
+from mlsys.monitor.stored_tables import EarlierRows
 from mlsys.monitor.windows import Counts, Window
 from mlsys.personal_data import masked
 from mlsys.schema import Task
@@ -68,19 +70,32 @@ def profile_table(
     reference: ReferenceRows,
     granularity: str | None,
     threshold: float | Sequence[float] | None,
+    earlier: EarlierRows | None = None,
 ) -> pa.Table:
-    """One row for each window, slice and column, one ``:table`` for the whole, and the reference as BASELINE."""
+    """One row for each window, slice and column, one ``:table`` for the whole, and the reference as BASELINE.
+
+    Rows about columns are taken from an `earlier` table for windows that did not change.
+    """
     rows = [_column_profile(name, column, None, granularity, reference) for name, column in reference.columns.items()]
+    parts = [pa.Table.from_pylist(rows, schema=PROFILE)]
     for window in windows:
         table = {"count": window.num_rows, "non_null_columns": _filled(window.statistics.columns)}
         performance = _performance(window, reference.task, threshold)
-        rows.append({**_head(window, granularity, TABLE), **table, **performance})
-        rows += [
-            _column_profile(name, column, window, granularity, reference)
-            for name, column in window.statistics.columns.items()
-            if column.num_rows
-        ]
-    return pa.Table.from_pylist(rows, schema=PROFILE)
+        head = {**_head(window, granularity, TABLE), **table, **performance}
+        known = None if earlier is None else earlier.of(window)
+        columns = {name: column for name, column in window.statistics.columns.items() if column.num_rows}
+        if known is not None:
+            parts += [pa.Table.from_pylist([head], schema=PROFILE), _of_columns(known, reference.task)]
+            columns = {name: column for name, column in columns.items() if name == reference.task.target}
+        rows = [_column_profile(name, column, window, granularity, reference) for name, column in columns.items()]
+        parts.append(pa.Table.from_pylist(rows if known is not None else [head, *rows], schema=PROFILE))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _of_columns(rows: pa.Table, task: Task) -> pa.Table:
+    """Rows of a window without those about the whole and about the target, which labels may have changed."""
+    is_other = pc.invert(pc.is_in(rows["column_name"], pa.array([TABLE, task.target])))
+    return rows.filter(is_other).replace_schema_metadata(None)
 
 
 def _keys(window: Window | None, granularity: str | None, column: str) -> dict[str, Any]:
@@ -199,39 +214,58 @@ DRIFT = pa.schema(
 
 
 def drift_table(
-    windows: Sequence[Window], reference: ReferenceRows, granularity: str | None, *, has_baseline: bool = True
+    windows: Sequence[Window],
+    reference: ReferenceRows,
+    granularity: str | None,
+    *,
+    has_baseline: bool = True,
+    earlier: EarlierRows | None = None,
 ) -> pa.Table:
     """Compare each window with the reference (BASELINE), and windows and slices with those before (CONSECUTIVE).
 
-    Without a baseline, the reference says the bins alone.
+    Without a baseline, the reference says the bins alone. Rows are taken from an `earlier` table for windows that did
+    not change, nor those before them.
     """
-    rows: list[dict[str, Any]] = []
+    parts = [DRIFT.empty_table()]
     before: dict[tuple[str | None, str | None], Window] = {}
     for window in windows:
         key = (window.slice_key, window.slice_value)
-        if window.slice_key is None and has_baseline:
-            rows += _drift_rows(window, None, reference, granularity)
         previous = before.get(key)
-        if previous is not None and previous.end == window.start:
-            rows += _drift_rows(window, previous, reference, granularity)
         before[key] = window
-    return pa.Table.from_pylist(rows, schema=DRIFT)
+        previous = previous if previous is not None and previous.end == window.start else None
+        known = None if earlier is None else earlier.of(window, previous)
+        others: list[Window | None] = [None] if window.slice_key is None and has_baseline else []
+        others += [] if previous is None else [previous]
+        parts += [_drift_part(window, other, reference, granularity, known) for other in others]
+    return pa.concat_tables(parts).combine_chunks()
 
 
-def _drift_rows(
-    window: Window, other: Window | None, reference: ReferenceRows, granularity: str | None
-) -> list[dict[str, Any]]:
+def _drift_part(
+    window: Window, other: Window | None, reference: ReferenceRows, granularity: str | None, known: pa.Table | None
+) -> pa.Table:
+    """Rows of a comparison; those about columns are `known` where neither window has changed."""
     columns = reference.columns if other is None else other.statistics.columns
-    shared = [name for name in window.counts if name in columns and (other is None or name in other.counts)]
     kind = "BASELINE" if other is None else "CONSECUTIVE"
     head = {"window": _interval(window), "window_cmp": _interval(other), "drift_type": kind}
     rows = [{**head, **_keys(window, granularity, TABLE), **_table_delta(window, other, columns)}]
-    for name in shared:
-        bins, old, new = reference.bins[name], columns[name], window.statistics.columns[name]
-        counts = bins.reference if other is None else other.total(name)
-        statistics = _statistics(bins, counts, window.total(name), old, new)
-        rows.append({**head, **_keys(window, granularity, name), **_deltas(new.result(), old.result()), **statistics})
-    return rows
+    if known is None:
+        shared = [name for name in window.counts if name in columns and (other is None or name in other.counts)]
+        rows += [{**head, **_drift_row(name, window, other, reference, granularity)} for name in shared]
+        return pa.Table.from_pylist(rows, schema=DRIFT)
+    of_columns = known.filter(pc.equal(known["drift_type"], kind))
+    parts = pa.Table.from_pylist(rows, schema=DRIFT), _of_columns(of_columns, reference.task)
+    return pa.concat_tables(parts)
+
+
+def _drift_row(
+    name: str, window: Window, other: Window | None, reference: ReferenceRows, granularity: str | None
+) -> dict[str, Any]:
+    """The statistics of one column between two windows, or between a window and the reference."""
+    bins, new = reference.bins[name], window.statistics.columns[name]
+    old = reference.columns[name] if other is None else other.statistics.columns[name]
+    counts = bins.reference if other is None else other.total(name)
+    statistics = _statistics(bins, counts, window.total(name), old, new)
+    return {**_keys(window, granularity, name), **_deltas(new.result(), old.result()), **statistics}
 
 
 def _table_delta(window: Window, other: Window | None, columns: Mapping[str, ColumnStatistics]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ RULES = ("false_alarm_rate", "min_js_distance", "min_rows")
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """What is asked of a profile.
+    """A profile that is asked for.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class ProfileRequest:
         """Windows of time; None for a snapshot."""
         if self.time is None:
             return None
-        return Calendar(self.granularity or self.rules.granularity, self.options.timezone)
+        return Calendar(self.granularity or self.rules.granularities[0], self.options.timezone)
 
 
 @dataclass
@@ -150,7 +150,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ComparedTable:
     """All windows, the dispersion of each column, and the reference that the tables of metrics have."""
 
     windows: list[ProfiledWindow]
@@ -180,7 +180,7 @@ def count(request: ProfileRequest, scratch: Path, now: dt.datetime) -> Counted:
     if request.calendar is not None:
         mark_partial(windows, request.calendar, request.rules.min_rows)
     # 3. The baseline, and sentences about all
-    values: dict[WindowKey | None, MetricValues] = {**metrics.values(request.slices)}
+    values: dict[WindowKey | None, MetricValues] = dict(metrics.values(request.slices).items())
     baseline = None
     if base is not None:
         baseline, values[None] = _baseline(request, base, reference, scratch, now)
@@ -242,7 +242,7 @@ def _shared(reference: ReferenceRows, schema: Schema, changes: Sequence[Mapping[
     return replace(reference, schema=Schema(columns=(*schema, *others)), bins=bins, watched=watched)
 
 
-def judge(request: ProfileRequest, counted: Counted) -> Judged:
+def judge(request: ProfileRequest, counted: Counted) -> ComparedTable:
     """Compare the windows that have enough rows, each with the baseline, the first or the one before."""
     rules, windows = request.rules, [ProfiledWindow(window) for window in counted.windows]
     large = [each for each in windows if each.window.num_rows >= rules.min_rows]
@@ -262,7 +262,7 @@ def judge(request: ProfileRequest, counted: Counted) -> Judged:
     for each in complete:
         each.counts = True
     reference = counted.reference if first is None else _against(counted.reference, first)
-    return Judged(windows, dispersion, reference)
+    return ComparedTable(windows, dispersion, reference)
 
 
 def shifts(

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlsys.monitor.reference import ReferenceBins
 from mlsys.monitor.significance import INDEPENDENT
-from mlsys.monitor.table_comparison import Counted, Judged, ProfiledWindow, ProfileRequest
+from mlsys.monitor.table_comparison import ComparedTable, Counted, ProfiledWindow, ProfileRequest
 from mlsys.monitor.windows import Counts, Window
 from mlsys.personal_data import masked
 from mlsys.recipe.secrets import shown
@@ -22,7 +22,7 @@ MOST_NAMED = 5
 """Columns with alarms that the line for people names."""
 
 
-def value_of(request: ProfileRequest, counted: Counted, judged: Judged) -> dict[str, Any]:
+def value_of(request: ProfileRequest, counted: Counted, judged: ComparedTable) -> dict[str, Any]:
     """The content of ``profile.json``."""
     alarms = [
         {"window": each.window.label, **_plain(shift.to_json())}
@@ -99,7 +99,9 @@ def _window(judged: ProfiledWindow, counted: Counted) -> dict[str, Any]:
 
 
 def _name(window: Window | None, counted: Counted) -> str | None:
-    return "the baseline" if window is not None and window is counted.baseline else window and window.label
+    if window is None:
+        return None
+    return "the baseline" if window is counted.baseline else window.label
 
 
 def _slice(window: Window, counted: Counted) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def _plain(shift: dict[str, Any]) -> dict[str, Any]:
     return {name: each for name, each in shift.items() if name not in left_out} | {"detail": masked(shift["detail"])}
 
 
-def _columns(counted: Counted, judged: Judged) -> list[dict[str, Any]]:
+def _columns(counted: Counted, judged: ComparedTable) -> list[dict[str, Any]]:
     """Compared columns with their distribution in each window, beside that of the largest shift's other side."""
     largest: dict[str, tuple[float, bool, Window]] = {}
     for each in judged.windows:

@@ -53,7 +53,6 @@ class TypedTable:
         Sentences about what reading it has met: changed types, rows that do not fit.
     """
 
-    source: str
     paths: tuple[Path, ...]
     schema: Schema
     num_rows: int
@@ -74,7 +73,7 @@ class TypedTable:
         columns = (column.model_copy(update={"role": Role.FEATURE}) for column in taken.snapshot.schema)
         messages = (*report["notes"], *report["warnings"], *rejected)
         rows = taken.snapshot
-        return cls(source, tuple(rows.paths), Schema(columns=tuple(columns)), rows.num_rows, messages)
+        return cls(tuple(rows.paths), Schema(columns=tuple(columns)), rows.num_rows, messages)
 
     def batches(self) -> Iterator[pa.Table]:
         """Read the rows in batches, of few rows where they hold pictures or other bytes."""

@@ -309,10 +309,15 @@ def _attainable(after: tuple[int, int]) -> tuple[int, int]:
     return after
 
 
+Granularity = Literal["1 hour", "1 day", "1 week", "1 month"]
+
+
 class MonitorSection(Section):
     """Step 9, monitor: the prediction log, judged window by window."""
 
-    granularity: Literal["1 hour", "1 day", "1 week", "1 month"] = Field("1 week", description="length of a window")
+    granularity: Granularity | Annotated[tuple[Granularity, ...], Field(min_length=1)] = Field(
+        "1 week", description="length of a window; of several, the first is judged, and the tables of metrics have all"
+    )
     min_rows: int = Field(200, ge=10, description="windows with fewer rows are reported and not judged")
     slices: tuple[str, ...] = Field((), description="columns whose values are judged one by one as well")
     false_alarm_rate: float = Field(
@@ -350,6 +355,12 @@ class MonitorSection(Section):
         "estimated to have fallen, and no labels",
     )
     alerts: tuple[AlertSection, ...] = Field((), description="places to which it is sent what asks for somebody")
+
+    @property
+    def granularities(self) -> tuple[Granularity, ...]:
+        """The lengths of windows, each once; the first is judged."""
+        given = (self.granularity,) if isinstance(self.granularity, str) else self.granularity
+        return tuple(dict.fromkeys(given))
 
 
 class Recipe(Section):

@@ -278,7 +278,8 @@ class DeployResult(StepResult):
 class MonitorResult(StepResult):
     """The decision about the model, and the exit code that says it; the rest is None without predictions.
 
-    `messages` say what was left out of the log and of the labels.
+    `messages` say what was left out of the log and of the labels. `comparison` has two windows beside each other, if
+    that was asked for.
     """
 
     identity = ("decision", "judgement")
@@ -291,3 +292,4 @@ class MonitorResult(StepResult):
     judgement: str | None = None
     report: str | None = None
     messages: tuple[str, ...] = ()
+    comparison: dict[str, Any] | None = None

@@ -105,6 +105,7 @@ def monitor(
     settings: Iterable[str] = (),
     labels: LabelSource | None = None,
     recipe: Recipe | None = None,
+    compare: tuple[str, str] | None = None,
     *,
     sends: bool = True,
 ) -> MonitorResult:
@@ -118,6 +119,8 @@ def monitor(
         A source of labels beside those that the store keeps.
     recipe
         A recipe of the model, whose settings are taken in place of those that were noted.
+    compare
+        Two windows to compare with each other besides.
     sends
         Send the alerts that are due.
 
@@ -126,11 +129,11 @@ def monitor(
     RegistryError
         There is no such model or version.
     RecipeError
-        A setting is not one of the monitor's.
+        A setting is not one of the monitor's, or there is no such window.
     """
     watched = WatchedModel.resolve(store, model)
     chosen = recipe or _overridden(watched.recipe, settings)
-    result = judge_log(store, chosen, watched.bundle, watched.baseline, labels)
+    result = judge_log(store, chosen, watched.bundle, watched.baseline, labels, compare)
     alias = model.partition("@")[2] or "champion"
     if not sends or registry.meant(store, watched.entry.name, alias) is None:  # a version: nobody waits for it
         return result
@@ -155,6 +158,7 @@ def judge_log(
     opened: Bundle,
     evaluation: Mapping[str, Any] | None,
     labels: LabelSource | None,
+    compare: tuple[str, str] | None = None,
 ) -> MonitorResult:
     """Judge what a bundle answered, write the report, and note the decision for `mlsys status`.
 
@@ -166,7 +170,7 @@ def judge_log(
         return MonitorResult(decision="keep", exit_code=0, windows=[], summary=NO_LOG)
     judgement = judge.compare(
         store, name, opened, log, labels, recipe, baseline=evaluation, replayed=_replayed(store, recipe, opened),
-        is_stored=True,
+        is_stored=True, compared=compare,
     )  # fmt: skip
     report = store.run_folder(name) / "reports" / "monitor.html"
     write_atomic(report, (judgement.folder / "report.html").read_bytes())
@@ -183,6 +187,7 @@ def judge_log(
         judgement=judgement.digest,
         report=str(report),
         messages=tuple(messages),
+        comparison=judgement.comparison,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlsys import errors
-from mlsys.cli import endings, recipe_verbs
+from mlsys.cli import endings, recipe_verbs, watch_verbs
 from mlsys.workflow import STEPS
 from mlsys.workflow.results import MonitorResult
 
@@ -75,3 +75,15 @@ def test_the_decision_of_the_monitor_is_the_exit_code_of_its_verb_and_job_alone(
     assert recipe_verbs.exit_code("monitor", results) == code
     for step in {*STEPS, "workflow"} - {"monitor"}:
         assert recipe_verbs.exit_code(step, results) == 0
+
+
+def test_two_windows_that_are_compared_are_a_line_a_column():
+    shift = {"column": "a", "js_distance": 0.3, "low": 0.25, "high": 0.35, "alarmed": True, "detail": "mean 0 → 1"}
+    quiet = {**shift, "column": "b", "low": None, "high": None, "alarmed": False, "adjusted": 0.5, "detail": "nulls"}
+    comparison = {"windows": ["2024-01-01", "2024-01-08"], "columns": [shift, quiet]}
+    assert watch_verbs.compared_lines(comparison) == [
+        "2024-01-08 compared with 2024-01-01, Jensen-Shannon distance:",
+        "  a 0.300 (0.250 to 0.350), alarm: mean 0 → 1",
+        "  b 0.300, p 0.5: nulls",
+    ]
+    assert watch_verbs.compared_lines(None) == []
