@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from mlsys import errors, locks, registry
+from mlsys.alerts import alert_book
 from mlsys.deploy import prediction_log
 from mlsys.deploy.batch_queue import JobQueue
 from mlsys.registry import canaries, ledger
 from mlsys.reports.formats import count
 from mlsys.store import Store, read_json
+from mlsys.workflow.maintenance_state import MaintenanceState
 from mlsys.workflow.statements import Statement
 
 MAX_JOBS = 3
@@ -19,7 +21,7 @@ MAX_JOBS = 3
 
 def of_name(store: Store, name: str) -> list[Statement]:
     """State what asks for work about a name, of what the store has noted; causes first."""
-    parts = (_of_alias, _of_canary, _of_monitor, _of_jobs, _of_log)
+    parts = (_of_alias, _of_canary, _of_monitor, _of_maintenance, _of_alerts, _of_jobs, _of_log)
     statements = [statement for part in parts for statement in part(store, name)]
     return sorted(statements, key=lambda statement: not statement.is_cause)
 
@@ -72,6 +74,26 @@ def _of_monitor(store: Store, name: str) -> Iterator[Statement]:
     }
     more, is_cause = f"mlsys monitor {name}", noted["decision"] == "retrain"
     yield Statement("monitor", words, more, is_cause=is_cause, change=change.get(noted["decision"], ()))
+
+
+def _of_maintenance(store: Store, name: str) -> Iterator[Statement]:
+    """The last maintenance, if it asks for somebody: refused rows, a model that was not promoted, an error."""
+    last = MaintenanceState.read(store, name).last or {}
+    if last.get("exit_code"):
+        reason = " ".join(str(last["reason"]).split())
+        words = f"the maintenance of {last['at'][:16]}Z ended as {last['outcome']}: {reason}"
+        yield Statement("maintain", words, f"mlsys maintain {name} --dry-run", is_cause=True)
+
+
+def _of_alerts(store: Store, name: str) -> Iterator[Statement]:
+    """Alerts that last and did not reach a place: who should know does not."""
+    for alert in alert_book.read(store, name).open():
+        failed = [each for each in alert.deliveries.values() if each.error is not None]
+        for delivery in failed:
+            error = " ".join(str(delivery.error).split())
+            words = f"the alert '{alert.summary}' of {alert.began_at[:16]}Z did not reach {delivery.place}: {error}"
+            change = (f"`mlsys alerts {name}` lists alerts and places; correct monitor.alerts of the recipe",)
+            yield Statement("alerts", words, f"mlsys alerts {name}", is_cause=True, change=change)
 
 
 def _of_jobs(store: Store, name: str) -> Iterator[Statement]:

@@ -40,7 +40,7 @@ class Statement:
     ----------
     about
         A step; or ``run``, ``gate``, ``quarantine``, ``recipe``; or of a name ``monitor``, ``canary``, ``alias``,
-        ``batch``, ``log``.
+        ``batch``, ``maintain``, ``alerts``, ``log``.
     more
         The command that shows more.
     is_cause

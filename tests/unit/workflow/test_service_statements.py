@@ -1,16 +1,22 @@
 """What the store has noted of a name in service: each note becomes one statement, and a remedy that is a command."""
 
+from typing import get_args
+
 import pytest
 
 from endpoint_files import model
 from mlsys import errors, registry
+from mlsys.alerts import alert_book
+from mlsys.alerts.alert_book import Condition, Delivery, RaisedAlert
 from mlsys.deploy import prediction_log
 from mlsys.deploy.batch_queue import JobQueue, JobSpec
 from mlsys.deploy.prediction_log import Loss
+from mlsys.recipe.alert_section import AlertKind
 from mlsys.registry import canaries
 from mlsys.registry.canaries import TrialPlan
 from mlsys.store import Store, write_json
 from mlsys.workflow import service_statements, why
+from mlsys.workflow.maintenance_state import MaintenanceResult, MaintenanceState
 
 
 @pytest.fixture
@@ -89,6 +95,29 @@ def test_a_decision_of_the_monitor_that_asks_for_work_is_told(store, decision, i
     assert statement.change[0].startswith(change)
     write_json(store.root / "monitor" / "late" / "last.json", {**noted, "decision": "keep"})
     assert "monitor" not in about(store)
+
+
+def test_a_maintenance_that_asks_for_somebody_is_told(store):
+    result = MaintenanceResult("late", "refused", "a column is gone", "retrain", at="2026-01-02T03:04:05+00:00")
+    MaintenanceState(last=result.to_json()).write(store, "late")
+    statement = about(store)["maintain"]
+    assert statement.words == "the maintenance of 2026-01-02T03:04Z ended as refused: a column is gone"
+    assert (statement.is_cause, statement.more) == (True, "mlsys maintain late --dry-run")
+    kept = MaintenanceResult("late", "kept", "nothing calls for work", "keep", at="2026-01-02T03:04:05+00:00")
+    MaintenanceState(last=kept.to_json()).write(store, "late")
+    assert "maintain" not in about(store)
+
+
+def test_an_alert_that_lasts_and_did_not_reach_a_place_is_told(store):
+    with alert_book.changing(store, "late") as book:
+        alert = RaisedAlert.of(Condition(get_args(AlertKind)[0], "critical", "3 of 4 windows"), "2026-01-02T03:04:05")
+        book.alerts.append(alert)
+    assert "alerts" not in about(store)
+    with alert_book.changing(store, "late") as book:
+        book.alerts[0].deliveries["a"] = Delivery("webhook", num_failed=2, error="no answer\nin 5 s")
+    statement = about(store)["alerts"]
+    assert statement.words == "the alert '3 of 4 windows' of 2026-01-02T03:04Z did not reach webhook: no answer in 5 s"
+    assert (statement.is_cause, statement.more) == (True, "mlsys alerts late")
 
 
 def test_failed_batch_jobs_are_told_until_one_with_the_same_input_succeeds(store):
