@@ -90,6 +90,20 @@ async def rollback(store: Store, name: str, values: Mapping[str, Any], key: ApiK
     return await _run(store, ["rollback", name, *options])
 
 
+async def acknowledge(store: Store, name: str, values: Mapping[str, Any], _: ApiKey) -> Done:
+    """Say that somebody knows of an alert: `alert` of `values`.
+
+    Raises
+    ------
+    HTTPException
+        400 where a value is missing or is none.
+    RegistryError
+        There is no such model.
+    """
+    registry.existing(store, name)
+    return await _run(store, ["alerts", name, f"--ack={_text(values, 'alert')}"])
+
+
 def _text(values: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = values.get(name, default)
     if isinstance(value, int) and not isinstance(value, bool):

@@ -38,14 +38,30 @@ def moment(address: str, at: str | None) -> Html:
     )
 
 
+def traced(address: str, target: str | None) -> Html:
+    """Draw the form that asks for a lineage."""
+    value = f' value="{html.escape(target)}"' if target else ""
+    field = Html(f'<input type="text" name="of" required size="60"{value}>')
+    asked = _labelled("Id of a prediction, NAME@VERSION, a URI, or a file's SHA-256", field)
+    return html.tag("form", asked, _button("Trace"), action=address, method="get")
+
+
+def acknowledge(address: str, ids: Sequence[str]) -> Html:
+    """Draw the form that acknowledges an alert."""
+    return _form(f"{address}/acknowledge", "Acknowledge", _choice("alert", ids), _key())
+
+
 def _form(address: str, verb: str, *fields: Html) -> Html:
     return html.tag("form", *fields, _button(verb), action=address, method="post", class_="act")
 
 
 def _why() -> tuple[Html, Html]:
     reason = Html('<input type="text" name="reason" required maxlength="500">')
-    key = Html('<input type="password" name="key" required autocomplete="off">')
-    return _labelled("Why, for the ledger", reason), _labelled("API key", key)
+    return _labelled("Why, for the ledger", reason), _key()
+
+
+def _key() -> Html:
+    return _labelled("API key", Html('<input type="password" name="key" required autocomplete="off">'))
 
 
 def _choice(name: str, values: Sequence[str]) -> Html:

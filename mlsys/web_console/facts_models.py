@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlsys import bundle, errors, registry
+from mlsys.alerts import alert_book
 from mlsys.deploy.batch_queue import JobQueue, QueuedJob
 from mlsys.monitor import last
 from mlsys.recipe import secrets
@@ -77,7 +79,7 @@ def listed(store: Store) -> list[Row]:
 
     Keys of each: name, aliases (alias → version), version, family, metric (the one that the recipe asks for), metrics
     and registered_at of the version that is shown, num_versions, url (where an endpoint was brought up, or None),
-    decision of the monitor (as `decision`), and run, the head of its newest run or None.
+    decision of the monitor (as `decision`), num_alerts (those that last), and run, the head of its newest run or None.
     """
     models = by_name(ledger.read(store))
     return [_listed(store, model) for model in models.values()]
@@ -97,6 +99,7 @@ def _listed(store: Store, model: NamedModel) -> Row:
         "num_versions": len(model.registered),
         "url": model.served.facts["url"] if model.served else None,
         "decision": decision(store, model.name),
+        "num_alerts": len(alert_book.read(store, model.name).open()),
         "run": facts_runs.newest(store, model.name),
     }
 
@@ -111,7 +114,8 @@ def whole(store: Store, name: str) -> Row:
 
     Keys: name, aliases, endpoint (as `mlsys.workflow.inventory.endpoint`), versions (newest first, each with params,
     metrics, provenance and reports), history, runs, decision, backlog_rows, windows, metric (of the windows, with its
-    value on the test rows), labels, canary, jobs, and pages (reports of its newest run: name → path below the store).
+    value on the test rows), labels, canary, jobs, alerts, and pages (reports of its newest run: name → path below the
+    store).
 
     Raises
     ------
@@ -139,8 +143,15 @@ def whole(store: Store, name: str) -> Row:
         "labels": judged.get("labels"),
         "canary": None if trial is None else trial.to_json(),
         "jobs": jobs(store, name),
+        "alerts": alerts(store, name),
         "pages": _pages(store, name),
     }
+
+
+def alerts(store: Store, name: str) -> list[Row]:
+    """Alerts of a model, newest first, as `mlsys.alerts.alert_book.RaisedAlert`, and whether each is muted."""
+    book, now = alert_book.read(store, name), dt.datetime.now(dt.UTC)
+    return [{**asdict(alert), "muted": book.is_muted(alert, now)} for alert in reversed(book.alerts)]
 
 
 def _pages(store: Store, name: str) -> dict[str, str]:

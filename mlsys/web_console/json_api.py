@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from mlsys import cluster, errors
+from mlsys import cluster, errors, operate
 from mlsys.store import Store
 from mlsys.web_console import facts_models, facts_runs
 from mlsys.workflow import inventory
@@ -73,6 +74,34 @@ def _jobs(store: Store, values: Values) -> Any:
     return facts_models.jobs(store, values.get("name"))
 
 
+def _why(store: Store, values: Values) -> Any:
+    return operate.why(values["run"], store=store.root).to_json()
+
+
+def _lineage(store: Store, values: Values) -> Any:
+    return traced(store, values.get("of", ""))
+
+
+def traced(store: Store, target: str) -> dict[str, Any]:
+    """Trace a prediction, a version, a URI or a digest; files of this machine are not opened for whoever asks.
+
+    Raises
+    ------
+    RequestError
+        It is nothing, or the path of a file.
+    RegistryError
+        There is no such thing.
+    """
+    is_path = "/" in target and "://" not in target
+    if not target or is_path or Path(target).exists():
+        got = f"a path, '{target[:64]}'" if target else "nothing"
+        expected = (
+            "the id of a prediction, NAME@VERSION, a URI, or the SHA-256 of a file (`mlsys lineage PATH` reads one)"
+        )
+        raise errors.RequestError.of([{"row": 0, "field": "of", "got": got, "expected": expected}])
+    return operate.lineage(target, store=store.root).to_json()
+
+
 def _status(store: Store, _: Values) -> Any:
     at = cluster.status(store)
     return {"store": str(store.root), "cluster": at, "models": len(facts_models.listed(store))}
@@ -83,6 +112,7 @@ _LISTED_RUNS = {
     "before": "`next` of the page before",
     "limit": f"at most, up to {MAX_LIMIT:,}; {facts_runs.PAGE_RUNS} by default",
 }
+_TRACED = {"of": "the id of a prediction, NAME@VERSION, a URI or a SHA-256"}
 _MODEL_SUMMARY = "a model: versions, endpoint, windows, ledger, runs, batch jobs"
 
 READINGS = (
@@ -94,12 +124,20 @@ READINGS = (
     ReadPath("runs", "list runs, newest first", _runs, _LISTED_RUNS),
     ReadPath("runs/{name}/{run}", "a run: its steps with what they came to and tried", _run),
     ReadPath("batch", "list batch jobs, newest first", _jobs, {"name": "of one model"}),
+    ReadPath("why/{run}", "an explanation of a run, by its id or by a name", _why),
+    ReadPath(
+        "lineage",
+        "lineage of a prediction, a version or a source",
+        _lineage,
+        {"of": "id, NAME@VERSION, URI or SHA-256"},
+    ),
     ReadPath("status", "the store, its cluster, and the number of its models", _status),
 )
 
 ACTS = {
     "promote": ("let an alias mean a version; its endpoint follows", {"version": True, "alias": False, "reason": True}),
     "rollback": ("give an alias back to the version before", {"alias": False, "reason": True}),
+    "acknowledge": ("say that somebody knows of an alert: it is not sent again", {"alert": True}),
 }
 """Act on a model → its summary, and its values with whether they are needed."""
 

@@ -28,11 +28,12 @@ def models(listed: Sequence[Json], store: str, links: Links) -> str:
             ("With an endpoint", served),
             ("To watch", words.count("watch"), "the monitor's last decision"),
             ("To retrain", words.count("retrain"), "the monitor's last decision"),
+            ("Alerts that last", sum(each["num_alerts"] for each in listed)),
         ]),
     )  # fmt: skip
     if not listed:
         return page.section("All models", FIRST).html()
-    columns = ["model", "serves", "family", "on the test rows", "versions", "endpoint", "monitor", "last run"]
+    columns = ["model", "serves", "family", "on the test rows", "versions", "endpoint", "monitor", "alerts", "last run"]
     table = html.table([_model(each, links) for each in listed], columns, sortable=True, anchor="models")
     return page.section("All models", html.search("Find", "#models tbody tr"), table).html()
 
@@ -54,6 +55,7 @@ def _model(each: Json, links: Links) -> list[object]:
         each["num_versions"],
         each["url"],
         page_frame.decision(decided.get("decision")),
+        each["num_alerts"] or None,
         html.Cell(ran, run["began"]) if run else None,
     ]
 

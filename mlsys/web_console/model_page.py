@@ -18,6 +18,9 @@ VERDICTS: dict[str, Level] = {"ok": "good", "drift": "warn", "degraded": "bad", 
 MAX_BESIDE, MAX_METRICS = 8, 12
 """Versions that stand beside one another, and metrics of each; the others are in the table of all versions."""
 
+MAX_ALERTS = 30
+"""Alerts of the table, the newest."""
+
 MAX_WINDOWS = 26
 """Windows of the table, the newest; the monitor's report has all."""
 
@@ -27,9 +30,13 @@ def model_page(model: Json, links: Links, at: str | None = None, then: Sequence[
     versions = model["versions"]
     page = page_frame.page(links, model["name"], f"{formats.count(len(versions), 'version')}; times in UTC")
     page.section("Now", _now(model))
-    page.section("Versions beside one another", _beside(versions[:MAX_BESIDE]), _versions(versions, links))
+    newest = f"{model['name']}@{versions[0]['version']}"
+    traced = page_frame.link(links.to("lineage", of=newest), "Lineage of the newest")
+    beside = _beside(versions[:MAX_BESIDE])
+    page.section("Versions beside one another", beside, _versions(versions, links), html.paragraph(traced))
     page.section("Change what serves", *change_forms.changes(model, links))
     page.section("Windows and alarms", *_windows(model, links))
+    page.section("Alerts", *_alerts(model, links))
     page.section("What served when", *_ledger(model, links, at, then))
     page.section("Runs and reports", *_runs(model, links))
     page.section("Batch jobs", list_pages.jobs_table(model["jobs"], links) if model["jobs"] else "none")
@@ -150,6 +157,31 @@ def _window(window: Json, metric: str | None) -> list[object]:
         formats.percent(window["labels"]["coverage"], 0),
         " ".join(window["reasons"]) or "no drift",
     ]
+
+
+def _alerts(model: Json, links: Links) -> list[object]:
+    if not model["alerts"]:
+        return ["none; monitor.alerts of the recipe says where they are sent"]
+    rows = [
+        [
+            page_frame.when(alert["began_at"]),
+            html.badge("bad" if alert["severity"] == "critical" else "warn", alert["kind"]),
+            _alert_state(alert),
+            alert["summary"],
+            html.code(alert["id"]),
+        ]
+        for alert in model["alerts"][:MAX_ALERTS]
+    ]
+    open_ids = [alert["id"] for alert in model["alerts"] if not alert["ended_at"] and not alert["acknowledged_at"]]
+    form = change_forms.acknowledge(links.model(model["name"]), open_ids) if open_ids else ""
+    return [html.table(rows, ["began", "kind", "state", "what", "id"], align="lllwl"), form]
+
+
+def _alert_state(alert: Json) -> str:
+    if alert["ended_at"]:
+        return f"over since {page_frame.when(alert['ended_at'])}"
+    known = f", known to {alert['acknowledged_by']}" if alert["acknowledged_at"] else ""
+    return "lasts" + (", muted" if alert["muted"] else "") + known
 
 
 def _ledger(model: Json, links: Links, at: str | None, then: Sequence[Json]) -> list[object]:

@@ -12,7 +12,7 @@ from mlsys.reports import formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Html, Level
 
-PLACES = {"": "models", "runs": "runs", "batch": "batch jobs", "api": "JSON"}
+PLACES = {"": "models", "runs": "runs", "batch": "batch jobs", "lineage": "lineage", "api": "JSON"}
 """Paths of the console, and what the way to them is called."""
 
 DECISIONS: dict[str, Level] = {"keep": "good", "watch": "warn", "retrain": "bad"}

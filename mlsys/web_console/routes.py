@@ -5,7 +5,7 @@ request                         asked for
 ==============================  ============================================================================
 anything that reads             nothing, from this machine to an address of this machine; else an API key with
                                 the scope ``admin``, which a browser asks for as the password of any user
-promote, rollback               an API key with the scope ``admin`` of the model, sent with the change itself
+promote, rollback, acknowledge  an API key with the scope ``admin`` of the model, sent with the change itself
 ==============================  ============================================================================
 
 Behind a proxy every request comes from this machine; there a store with keys has all readers show one.
@@ -34,12 +34,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from mlsys import errors
+from mlsys import errors, operate
 from mlsys.deploy import api_keys, bodies, guard, responses
 from mlsys.deploy.api_keys import KeyRing
 from mlsys.reports import page as html
 from mlsys.store import Store
 from mlsys.web_console import acts, facts_models, facts_runs, json_api, list_pages, page_frame
+from mlsys.web_console.lineage_page import lineage_page
 from mlsys.web_console.model_page import model_page
 from mlsys.web_console.page_frame import Links
 from mlsys.web_console.run_page import run_page
@@ -70,6 +71,7 @@ def app(store: Store, *, is_direct: bool = True) -> Starlette:
         Route("/runs", console.runs),
         Route("/runs/{name}/{run}", console.run),
         Route("/batch", console.jobs),
+        Route("/lineage", console.lineage),
         Route("/reports/{path:path}", console.report),
         Route("/api", console.paths),
         Route("/api/openapi.json", console.document),
@@ -129,7 +131,15 @@ class _Console:
         name, key = (request.path_params[part] for part in ("name", "run"))
         record = await run_in_threadpool(facts_runs.whole, self._store, name, key)
         pages = facts_runs.report_pages(self._store, record)
-        return HTMLResponse(run_page(record, pages, _links(request)))
+        why = await run_in_threadpool(operate.why, record["id"], store=self._store.root)
+        return HTMLResponse(run_page(record, pages, why.summary, _links(request)))
+
+    async def lineage(self, request: Request) -> Response:
+        target = request.query_params.get("of")
+        if not target:
+            return HTMLResponse(lineage_page(_links(request)))
+        traced = await run_in_threadpool(json_api.traced, self._store, target)
+        return HTMLResponse(lineage_page(_links(request), target, traced))
 
     async def jobs(self, request: Request) -> Response:
         listed = await run_in_threadpool(facts_models.jobs, self._store)

@@ -17,11 +17,12 @@ MAX_TRIES, MAX_DIGITS = 60, 12
 """Tries of a step that are shown, and characters of a digest."""
 
 
-def run_page(run: Json, reports: Mapping[str, str], links: Links) -> str:
-    """Draw the page of a run; `reports` are its pages by name, as paths below the store."""
+def run_page(run: Json, reports: Mapping[str, str], why: str, links: Links) -> str:
+    """Draw the page of a run; `reports` are its pages by name, as paths below the store, `why` explains it in words."""
     mark = page_frame.state(run["status"])
     page = page_frame.page(links, f"Run of {run['name']}", f"{page_frame.when(run['began'])} UTC, by {run['by']}", mark)
     page.section("What became of it", *_outcome(run, links), _reports(reports, links))
+    page.section("In words", html.tag("pre", why))
     page.section("Steps", _times(run["steps"]), _steps(run["steps"]))
     for step in run["steps"]:
         if step.get("tries"):

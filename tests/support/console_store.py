@@ -1,7 +1,11 @@
 """A store as an hour of work leaves it: two versions of a model, its runs, a judgement, and batch jobs."""
 
+import datetime as dt
+
 import bundles
 from mlsys import registry
+from mlsys.alerts import alert_book
+from mlsys.alerts.alert_book import Condition
 from mlsys.deploy.batch_queue import JobQueue, JobSpec
 from mlsys.registry import ledger
 from mlsys.store import Store, write_json
@@ -26,6 +30,7 @@ def worked(folder):
     run(store, "late")
     run(store, "late", fails=True)
     monitored(store)
+    raised(store)
     return store
 
 
@@ -67,6 +72,13 @@ def monitored(store):
     noted = {"at": "2026-11-01T10:00:00+00:00", "version": 1, "decision": "retrain", "headline": "train it again"}
     noted |= {"counts": {"windows": 1}, "num_rows": 1_000, "judgement": store.put("monitor", fill), "seen": {}}
     write_json(store.root / "monitor" / "late" / "last.json", noted)
+
+
+def raised(store):
+    """An alert that lasts, as the monitor raises it."""
+    condition = Condition("retrain", "critical", "train it again", reasons=("the metric fell",))
+    with alert_book.changing(store, "late") as book:
+        book.update([condition], [("champion", "retrain")], dt.datetime(2026, 11, 1, tzinfo=dt.UTC))
 
 
 def submitted(store, source="in.parquet"):

@@ -25,7 +25,7 @@ def test_runs_come_newest_first_in_pages_that_follow_one_another(store):
 
 def test_a_head_says_how_a_run_ended_and_what_it_came_to(store):
     failed, finished = facts_runs.listed(store, "late")["runs"]
-    assert (failed["status"], failed["message"]) == ("failed", "gate: roc_auc 0.5 is below 0.6")
+    assert (failed["status"], failed["message"]) == ("failed", "ValueError: gate: roc_auc 0.5 is below 0.6")
     assert [(step["name"], step["status"]) for step in failed["steps"]] == [
         ("explore", "finished"), ("tune", "finished"), ("evaluate", "failed")
     ]  # fmt: skip

@@ -45,11 +45,20 @@ def test_every_page_says_what_the_store_has(store, console):
     console_store.submitted(store)
     key = console.get("/api/runs").json()["runs"][0]["key"]
     for path, texts in {
-        "/": ["late", "roc_auc 0.7100", "retrain"],
-        "/models/late": ["worse &lt;in fact&gt;", "degraded", "train it again", "parameter rounds"],
+        "/": ["late", "roc_auc 0.7100", "retrain", "Alerts that last"],
+        "/models/late": [
+            "Lineage of the newest",
+            "Acknowledge",
+            "worse &lt;in fact&gt;",
+            "degraded",
+            "train it again",
+            "parameter rounds",
+        ],
         "/runs": ["2 runs of all models", "failed in evaluate"],
         f"/runs/late/{key}": ["gate: roc_auc 0.5 is below 0.6", "trial 0", "name: late"],
         "/batch": ["late@1", "in.parquet", "queued"],
+        "/lineage": ["Id of a prediction"],
+        "/lineage?of=late@2": ["late version 2", "no receipt"],
         "/reports/runs/late/reports/explore.html": ["explored"],
         "/api": ["GET /api/models/{name}"],
     }.items():
@@ -89,8 +98,9 @@ def test_each_path_of_the_contract_is_answered(console):
     known = {each["key"] for each in console.get("/api/runs").json()["runs"]}
     for path, methods in document["paths"].items():
         if "get" in methods:
-            asked = path.replace("{name}", "late").replace("{run}", min(known))
-            assert console.get(asked).status_code == 200, path
+            asked = path.replace("{name}", "late").replace("{run}", "late" if "/why/" in path else min(known))
+            query = {"of": "late@1"} if path.endswith("/lineage") else {}
+            assert console.get(asked, params=query).status_code == 200, path
     acts = {path.rpartition("/")[2] for path, methods in document["paths"].items() if "post" in methods}
     assert acts == {*json_api.ACTS}
 
@@ -216,6 +226,22 @@ def store_bundle(store):
     from mlsys import bundle
 
     return bundle.open(store, registry.resolve(store, "late", 1).digest)
+
+
+def test_a_key_acknowledges_an_alert(store, admin):
+    console, key = admin
+    (alert,) = console.get("/api/models/late").json()["alerts"]
+    assert (alert["acknowledged_at"], alert["muted"]) == (None, False)
+    answer = console.post("/models/late/acknowledge", data={"alert": alert["id"], "key": key.text})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/models/late")
+    assert console.get("/api/models/late").json()["alerts"][0]["acknowledged_at"]
+    unknown = console.post("/api/models/late/acknowledge", json={"alert": "none"}, headers={"X-API-Key": key.text})
+    assert unknown.status_code == 409
+
+
+@pytest.mark.parametrize("target", ["", "/etc", "/etc/hostname", "../store", "."])
+def test_no_file_of_the_machine_is_opened_for_whoever_asks_for_a_lineage(console, target):
+    assert console.get("/api/lineage", params={"of": target}).status_code == 422
 
 
 @pytest.mark.parametrize(
