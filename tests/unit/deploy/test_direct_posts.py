@@ -22,7 +22,7 @@ from uvicorn_server import Recording
 
 PATH = "/late/invocations"
 BODY = json.dumps({"instances": [{"seats": 100}]}).encode()
-IDS = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}|[0-9a-f]{32}")
+IDS = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}|[0-9a-f]{32}")
 
 
 class Books:

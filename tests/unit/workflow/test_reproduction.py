@@ -125,7 +125,7 @@ def test_without_its_rows_a_version_cannot_be_made_again(store):
 
 def test_a_recipe_that_this_version_cannot_read_is_said_to_be_one(store):
     def change(receipt):
-        receipt["recipe"] = receipt["recipe"].replace("budget:", "bugdet:")
+        receipt["recipe"] = receipt["recipe"].replace("\nbudget:", "\nbugdet:")
 
     changed(store, change)
     done = reproduce(store)
