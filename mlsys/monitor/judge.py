@@ -263,17 +263,17 @@ def _scan(
     Where a state of shorter windows is there, it goes on, and the longer ones are made of it.
     """
     states = _states(source, bundle, calendars, slices)
-    for number, (folder, calendar) in enumerate(states, 1):
+    while True:
+        folder, calendar = states.pop(0)
         with log_state.opened(folder, len(slices), has_groups=bundle.task.is_ranking) as state:
             rows = LogRows(source.folder, bundle.schema, bundle.task, bundle.digest)
             state.take(rows, LogScan(reference, calendar, slices))
-            if calendar not in calendars and not roll_up.is_whole(state) and number < len(states):
+            if states and calendar not in calendars and not roll_up.is_whole(state):
                 continue
             placed = [state if each == calendar else roll_up.of_state(state, each) for each in calendars]
             code = code_digest(source.store, TABLES_CODE)
             tables = StoredTables(folder if calendar == calendars[0] else None, state.window_files, code)
             return state, tables, [_labelled(each, labels, bundle, slices) for each in placed]
-    raise AssertionError("there is a last state")  # pragma: no cover
 
 
 def _states(
