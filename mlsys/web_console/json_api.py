@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlsys import cluster, errors, operate
+from mlsys import cluster, errors, operate, registry
 from mlsys.store import Store
 from mlsys.web_console import facts_models, facts_runs
 from mlsys.workflow import inventory
@@ -104,7 +104,7 @@ def traced(store: Store, target: str) -> dict[str, Any]:
 
 def _status(store: Store, _: Values) -> Any:
     at = cluster.status(store)
-    return {"store": str(store.root), "cluster": at, "models": len(facts_models.listed(store))}
+    return {"store": str(store.root), "cluster": at, "models": len(registry.model_names(store))}
 
 
 _LISTED_RUNS = {
