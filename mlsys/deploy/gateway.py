@@ -3,13 +3,12 @@
 It is one application at the route prefix ``/``, which holds no model and passes each request
 on to the model's own application, within that model's limits. ``mlflow.deployments`` finds the
 models at ``/api/2.0/endpoints`` and asks them at ``/endpoints/NAME/invocations``. A browser is led to the console, at
-``/console``.
+``/console``; Prometheus finds what the store says of its models at ``/metrics`` (`mlsys.workflow.exposition`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -26,13 +25,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from mlsys import errors
-from mlsys.deploy import api_keys, asgi, binary_tensors, bodies
+from mlsys.deploy import api_keys, asgi, binary_tensors, bodies, console_mount
 from mlsys.deploy.api_keys import KeyRing
 from mlsys.deploy.asgi import RequestForm
 from mlsys.deploy.bodies import Body
+from mlsys.deploy.console_mount import LateConsole
 from mlsys.deploy.guard import CONSOLE, Guard
 from mlsys.predict.validation import cut
 from mlsys.recipe import LimitsSection, names
@@ -40,9 +40,6 @@ from mlsys.store import Store
 
 NAME = names.GATEWAY
 """Name of the application, which no model may have."""
-
-CONSOLE_APP = "mlsys.web_console.routes:served"
-"""The console: it shows the layers above this one, so it is found by name, and imported when somebody asks for it."""
 
 
 class GatewayArgs(BaseModel):
@@ -77,7 +74,7 @@ class Gateway:
         self._models: dict[str, LimitsSection] = {}
         self._handles: dict[str, DeploymentHandle[Any]] = {}
         self._rings: dict[str, KeyRing] = {}
-        self._console = LateApp()
+        self._console = LateConsole()
 
     def reconfigure(self, config: dict[str, Any]) -> None:
         """Take the current list of models."""
@@ -91,7 +88,7 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> Guard:
         routes = [
             Route("/", self._index),
-            Mount(CONSOLE, self._console),
+            *self._console.routes(),
             *(Route(path, self._server) for path in asgi.V2_SERVER),
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._all_ready),
@@ -111,7 +108,7 @@ class Gateway:
         return [self._rings[model]] if model in self._rings else list(self._rings.values())
 
     async def _index(self, request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):  # a person with a browser
+        if console_mount.is_browser(request):
             return RedirectResponse(f"{CONSOLE}/")
         models = {name: {"docs": f"/{name}/docs", "invocations": f"/{name}/invocations"} for name in self._models}
         return JSONResponse({"models": models, "open_inference": "/v2"})
@@ -214,28 +211,6 @@ class Gateway:
             except RayServeException as error:
                 raise HTTPException(503, f"model '{name}' is not deployed") from error
         return self._handles[name]
-
-
-class LateApp:
-    """The console of a store as an ASGI app that is imported and built by its first request."""
-
-    def __init__(self) -> None:
-        self._root: str | None = None
-        self._app: Any = None
-
-    def of(self, root: str | None) -> None:
-        """Show the store with this folder from now on; ``$MLSYS_STORE`` of this process for None."""
-        if root != self._root:
-            self._root, self._app = root, None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._app is None:
-            self._app = await asyncio.to_thread(self._built)
-        await self._app(scope, receive, send)
-
-    def _built(self) -> Any:
-        module, _, function = CONSOLE_APP.partition(":")
-        return getattr(importlib.import_module(module), function)(self._root)
 
 
 def _answer(status: int, body: bytes, json_bytes: str | None) -> Response:

@@ -8,6 +8,7 @@ passes no other process, as through a gateway, and a model that nobody asks for 
 ``POST /NAME/invocations``, ``…/…``     all that a model's own application has (`mlsys.deploy.asgi`)
 ``/v2/models/NAME/…``                   the same in the Open Inference Protocol
 ``GET /``                               the models, and what those in memory take
+``/console``, ``GET /metrics``          the console of the store, and its gauges for Prometheus
 ``GET /v2``, ``/v2/health/…``           this server
 ======================================  =================================================================
 """
@@ -24,15 +25,16 @@ from ray.serve.config import BackpressureConfig
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from mlsys import errors, registry
-from mlsys.deploy import api_keys, asgi, batch_endpoint, batch_jobs, front, label_intake, telemetry
+from mlsys.deploy import api_keys, asgi, batch_endpoint, batch_jobs, console_mount, front, label_intake, telemetry
 from mlsys.deploy.api_keys import KeyRing
+from mlsys.deploy.console_mount import LateConsole
 from mlsys.deploy.dispatch import route_of
 from mlsys.deploy.front import App, Scope
-from mlsys.deploy.guard import Bucket, Guard
+from mlsys.deploy.guard import CONSOLE, Bucket, Guard
 from mlsys.deploy.log_writer import PredictionLog
 from mlsys.deploy.model_shelf import ModelShelf, ModelSource
 from mlsys.deploy.online import SWITCH_S, ReplicaArgs
@@ -80,6 +82,8 @@ class ModelRouter:
         self._ring = KeyRing(api_keys.file_of(store))
         self._buckets: dict[str, Bucket] = {}
         self.shelf = ModelShelf(ModelSource(self._resolved, self._load, self._app), args.most_bytes)
+        self._console = LateConsole()
+        self._console.of(str(store.root))
         self._own = self._guarded(self._framework(), None)
         self._models = {name: self._guarded(self._passed_to(name), name) for name in self._aliases}
         self._v2 = {name: self._guarded(self._passed_to(name), None) for name in self._aliases}
@@ -119,6 +123,7 @@ class ModelRouter:
     def _framework(self) -> Starlette:
         routes = [
             Route("/", self._index),
+            *self._console.routes(),
             *(Route(path, self._server) for path in asgi.V2_SERVER),
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._ready),
@@ -129,7 +134,9 @@ class ModelRouter:
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: asgi.failed, Exception: asgi.failed})
 
-    async def _index(self, _: Request) -> Response:
+    async def _index(self, request: Request) -> Response:
+        if console_mount.is_browser(request):
+            return RedirectResponse(f"{CONSOLE}/")
         held = self.shelf.num_bytes
         models = {name: {"invocations": f"/{name}/invocations", "bytes": held.get(name)} for name in self._aliases}
         return JSONResponse({"models": models, "most_bytes": self._args.most_bytes, "open_inference": "/v2"})

@@ -44,7 +44,7 @@ from mlsys.web_console.lineage_page import lineage_page
 from mlsys.web_console.model_page import model_page
 from mlsys.web_console.page_frame import Links
 from mlsys.web_console.run_page import run_page
-from mlsys.workflow import inventory
+from mlsys.workflow import exposition, inventory
 
 MAX_BODY = 64 * 1024
 """Bytes of a form or of the JSON of an act."""
@@ -73,6 +73,7 @@ def app(store: Store, *, is_direct: bool = True) -> Starlette:
         Route("/batch", console.jobs),
         Route("/lineage", console.lineage),
         Route("/reports/{path:path}", console.report),
+        Route("/metrics", console.metrics),
         Route("/api", console.paths),
         Route("/api/openapi.json", console.document),
         *(Route(f"/api/{each.path}", functools.partial(console.read, each)) for each in json_api.READINGS),
@@ -147,6 +148,11 @@ class _Console:
 
     async def report(self, request: Request) -> Response:
         return FileResponse(facts_models.page_file(self._store, request.path_params["path"]))
+
+    async def metrics(self, _: Request) -> Response:
+        """The state of all models as gauges for Prometheus."""
+        text = await run_in_threadpool(exposition.text, self._store)
+        return Response(text, media_type=exposition.CONTENT_TYPE)
 
     async def paths(self, request: Request) -> Response:
         return HTMLResponse(_paths_page(_links(request)))

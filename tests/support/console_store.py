@@ -12,10 +12,19 @@ from mlsys.store import Store, write_json
 from mlsys.workflow.run_record import RunRecord
 
 WINDOW = {
-    "label": "2013-10-01", "partial": False, "num_rows": 1_000, "verdict": "degraded",
+    "label": "2013-10-01", "end": "2013-10-02T00:00:00+00:00", "partial": False, "num_rows": 1_000,
+    "verdict": "degraded",
     "reasons": ["ROC AUC fell from 0.75 to 0.6."], "labels": {"coverage": 0.95},
     "metrics": {"roc_auc": {"value": 0.6, "low": 0.55, "high": 0.65}},
+    "estimate": {"metrics": {"roc_auc": {"value": 0.625, "low": None, "high": 0.75}}, "trusted": False},
+    "shifts": [
+        {"column": "dep_delay", "excess": 0.25, "alarmed": True, "matters": True},
+        {"column": "carrier", "excess": 0.125, "alarmed": True, "matters": False},
+        {"column": "origin", "excess": 0.0, "alarmed": False, "matters": False},
+    ],
 }  # fmt: skip
+
+BASELINE = {"metric": "roc_auc", "title": "ROC AUC", "metrics": {"roc_auc": {"value": 0.75}}}
 
 
 def worked(folder):
@@ -65,7 +74,7 @@ def monitored(store):
     """What the monitor's last run left."""
 
     def fill(folder):
-        value = {"windows": [WINDOW], "labels": None, "baseline": {"metric": "roc_auc", "title": "ROC AUC"}}
+        value = {"windows": [WINDOW], "labels": None, "baseline": BASELINE}
         write_json(folder / "judgement.json", value)
         return {}
 

@@ -71,6 +71,38 @@ def test_the_least_recently_used_model_goes_and_comes_back(store, monkeypatch):
     assert {name: each["bytes"] for name, each in listed["models"].items()} == {"a": None, "b": 10, "c": 10}
 
 
+def test_the_console_and_the_gauges_of_the_store_are_beside_the_models(store, monkeypatch):
+    router = router_of(store, monkeypatch)
+
+    async def seen():
+        transport = httpx.ASGITransport(app=router, client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", follow_redirects=True
+        ) as browser:
+            page = await browser.get("/", headers={"Accept": "text/html"})
+            return page, await browser.get("/console/api/models"), await browser.get("/metrics")
+
+    page, models, gauges = asyncio.run(seen())
+    assert (page.status_code, str(page.url), 'href="/console/models/a"' in page.text) == (
+        200, "http://127.0.0.1/console/", True,
+    )  # fmt: skip
+    assert [each["name"] for each in models.json()] == [*NAMES]
+    assert 'mlsys_model_version{model="a",alias="champion"} 1' in gauges.text
+
+
+def test_with_keys_the_console_of_many_models_asks_for_one_of_an_admin(store, monkeypatch):
+    router = router_of(store, monkeypatch)
+    keys = {scope: api_keys.add(store, [scope]).text for scope in ("predict", "admin")}
+    for path in ("/console/", "/console/api/models", "/metrics"):
+        statuses = [ask(router, path, method="GET")[0].status_code]
+        statuses += [ask(router, path, method="GET", **{"X-API-Key": key})[0].status_code for key in keys.values()]
+        assert statuses == [401, 403, 200], path
+    change = {"version": 1, "reason": "a test"}
+    assert ask(router, "/console/api/models/a/promote", body=change)[0].status_code == 401
+    (answer,) = ask(router, "/console/api/models/a/promote", body=change, **{"X-API-Key": keys["predict"]})
+    assert answer.status_code == 403
+
+
 def test_a_model_that_is_larger_than_the_bound_answers_alone(store, monkeypatch):
     router = router_of(store, monkeypatch, most=0.5)
     assert [each.status_code for each in ask(router, "/a/invocations", "/b/invocations")] == [200, 200]

@@ -92,6 +92,13 @@ def test_json_says_the_same(console):
     assert console.get("/api/status").json()["models"] == 1
 
 
+def test_prometheus_reads_the_state_of_the_models(store, console):
+    answer = console.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'mlsys_monitor_decision{model="late",decision="retrain"} 1' in answer.text
+    assert client(store, peer="192.0.2.7").get("/metrics").status_code == 403
+
+
 def test_each_path_of_the_contract_is_answered(console):
     document = console.get("/api/openapi.json").json()
     assert document["openapi"] == "3.1.0"
