@@ -91,7 +91,10 @@ def _watch(
 
     result = operate.monitor(model, set=settings, labels=labels, compare=compare, store=opened(root))
     report = [f"report {result.report}"] if result.report else []
-    lines = [f"            {line}" for line in (*result.messages, *compared_lines(result.comparison), *report)]
+    lines = [
+        f"            {line}"
+        for line in (*result.alarms, *result.messages, *compared_lines(result.comparison), *report)
+    ]
     show(result.to_json(), "\n".join([f"9 monitor    {result.summary}", *lines]), as_json=as_json)
     return result.exit_code
 

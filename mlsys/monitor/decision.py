@@ -37,14 +37,16 @@ from numpy.typing import NDArray
 
 from mlsys import label_sets
 from mlsys.evaluate import metrics
-from mlsys.monitor import drift_alarms, label_delay, performance, significance
+from mlsys.monitor import drift_alarms, label_delay, performance, significance, two_sample
 from mlsys.monitor.drift_alarms import AlarmRule, Shift
 from mlsys.monitor.estimate import EstimatedPerformance, Estimation
 from mlsys.monitor.label_delay import LabelDelays
 from mlsys.monitor.performance import Performance, PerformanceLimits, PerformanceLoss
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows, label_columns
 from mlsys.monitor.relevance import ModelResponse
+from mlsys.monitor.row_sample import Codes
 from mlsys.monitor.significance import Dispersion
+from mlsys.monitor.two_sample import JointShift
 from mlsys.monitor.windows import Window
 from mlsys.recipe import MonitorSection
 from mlsys.reports import formats
@@ -66,6 +68,8 @@ class JudgedWindow:
         Sentences that explain the verdict, the decisive one first.
     estimate
         Its performance as estimated without labels; None where nothing is to estimate from.
+    joint
+        Whether columns go together as in training; None where that was not tested.
     """
 
     window: Window
@@ -74,6 +78,12 @@ class JudgedWindow:
     verdict: Verdict = "ok"
     reasons: list[str] = field(default_factory=list)
     estimate: EstimatedPerformance | None = None
+    joint: JointShift | None = None
+
+    @property
+    def has_drift(self) -> bool:
+        """Any column raises an alarm, or all together do."""
+        return bool(self.alarms) or (self.joint is not None and self.joint.alarmed)
 
     @property
     def alarms(self) -> list[Shift]:
@@ -139,6 +149,8 @@ class JudgedWindow:
             self.reasons.append(f"Drift of {', '.join(self.moved)}.")
         if self.harmless:
             self.reasons.append(f"Drift of {', '.join(self.harmless)} hardly moves the predictions.")
+        if self.joint is not None and self.joint.alarmed:
+            self.reasons.append(f"{_list(self.joint.columns)} no longer go together as in training.")
         degraded = any(loss.degraded for loss in losses)
         self.verdict = "degraded" if degraded else "drift" if self.moved else "ok"
 
@@ -165,10 +177,12 @@ def judge_windows(
     *,
     estimation: Estimation | None = None,
     delays: LabelDelays | None = None,
+    trained: Codes | None = None,
 ) -> tuple[list[JudgedWindow], dict[str, Dispersion]]:
     """Judge all windows, given in order of time, and take them into the `estimation` of performance without labels.
 
-    `delays` say which labels are still to come. Also return the dispersion of each column, estimated over all windows
+    `delays` say which labels are still to come, and `trained` are training rows, beside which the rows of the last
+    `drift_alarms.MAX_JOINT` windows are held. Also return the dispersion of each column, estimated over all windows
     together.
     """
     judged = [JudgedWindow(window) for window in windows]
@@ -190,9 +204,14 @@ def judge_windows(
     dispersion[target] = significance.design_effect(target_counts)
     # 3. Shifts and verdicts
     rule = AlarmRule(section.false_alarm_rate, section.min_js_distance, section.min_effect)
-    for each in large:
-        known = labels.get(id(each))
-        each.shifts = _shifts(each.window, reference, known, response, dispersion=dispersion, rule=rule)
+    for number, each in enumerate(large):
+        known, num_left = labels.get(id(each)), len(large) - number
+        is_tested = num_left <= drift_alarms.MAX_JOINT and two_sample.is_testable(trained, each.window.sample)
+        each.shifts = _shifts(
+            each.window, reference, known, response, dispersion=dispersion, rule=rule, num_others=int(is_tested)
+        )
+        if is_tested:
+            each.joint = two_sample.find(trained, each.window.sample, reference.sampled, each.shifts, rule)
         if estimation is not None:
             each.estimate = estimation.take(each.window, each.shifts, each.performance, shown, baseline, limits)
     for each in judged:
@@ -223,6 +242,7 @@ def _shifts(
     *,
     dispersion: Mapping[str, Dispersion],
     rule: AlarmRule,
+    num_others: int,
 ) -> list[Shift]:
     """Shifts of a window's columns, and of its labels where they are known."""
     columns = {name: (reference.bins[name], window.total(name)) for name in reference.watched}
@@ -236,7 +256,9 @@ def _shifts(
     }
     target = reference.task.target
     outputs = (SCORE, PREDICTION, *label_columns(reference.task))
-    return drift_alarms.find(columns, dispersion, rule, effects, details, outputs=outputs, target=target)
+    return drift_alarms.find(
+        columns, dispersion, rule, effects, details, outputs=outputs, target=target, num_others=num_others
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from mlsys.monitor import drift, significance
 from mlsys.monitor.reference import ReferenceBins
@@ -22,6 +23,9 @@ from mlsys.monitor.windows import Counts, Window
 from mlsys.reports import formats
 from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.arrays import Floats
+
+MAX_JOINT = 12
+"""Windows of a log, its last ones, whose columns are tested together (`mlsys.monitor.two_sample`)."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,17 @@ class AlarmRule:
     rate: float
     floor: float
     min_effect: float = 0.0
+
+
+def least_auc(floor: float) -> float:
+    """The AUC of two normals whose means differ by as much as a Jensen-Shannon distance of `floor` says.
+
+    ``Phi(d / sqrt(2))`` for d standard deviations, whose distance is ``d / sqrt(8 ln 2)`` to second order.
+
+    >>> round(least_auc(0.1), 3)
+    0.566
+    """
+    return float(special.ndtr(floor * math.sqrt(8 * math.log(2)) / math.sqrt(2)))
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,7 @@ def find(
     *,
     outputs: Collection[str] = (),
     target: str | None = None,
+    num_others: int = 0,
 ) -> list[Shift]:
     """Compare every column of one window with the reference.
 
@@ -110,12 +126,14 @@ def find(
         Columns that are the predictions themselves: each of their alarms matters.
     target
         Column of the labels, whose drift moves no prediction: performance says what it does.
+    num_others
+        Tests of the same window that are made later, for which these leave room.
     """
     # 1. Certain: p-values adjusted for all columns
     pairs = {name: _pair(*column) for name, column in columns.items()}
     tested = [significance.homogeneity_test(*pair, dispersion[name]).pvalue for name, pair in pairs.items()]
     pvalues = [1.0 if math.isnan(pvalue) else pvalue for pvalue in tested]
-    adjusted = significance.benjamini_hochberg(pvalues)
+    adjusted = significance.benjamini_hochberg([*pvalues, *[1.0] * num_others])[: len(pvalues)]
     # 2. Large: distances beyond noise
     shifts = []
     for (name, (bins, counts)), pvalue, p in zip(columns.items(), pvalues, adjusted.tolist(), strict=True):

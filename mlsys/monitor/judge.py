@@ -27,8 +27,10 @@ from mlsys.monitor import (
     label_store,
     log_state,
     metric_tables,
+    regions,
     report,
     roll_up,
+    trained_rows,
     window_comparison,
 )
 from mlsys.monitor.drift_alarms import AlarmRule
@@ -82,6 +84,11 @@ class Judgement:
     @property
     def exit_code(self) -> int:
         return int(self.value["decision"]["exit_code"])
+
+    @property
+    def alarms(self) -> list[str]:
+        """Lines for the console on the alarms of the last window, those first that do most."""
+        return judgement_json.alarms_in_words(self.value["windows"], self.value["baseline"]["title"])
 
     @property
     def summary(self) -> str:
@@ -220,10 +227,11 @@ def _judge(
     delays = label_delay.learn(scanned.windows, task, calendar.block_s, observed_at)
     judged, dispersion = decision.judge_windows(
         scanned.windows, reference, base, section, limits, ModelResponse.of(baseline),
-        estimation=estimation, delays=delays,
+        estimation=estimation, delays=delays, trained=trained_rows.codes(store, name, bundle, reference),
     )  # fmt: skip
     decided = decision.decide(judged, section.retrain_after, metric.title, section.watch_after)
     # 3. Store JSON, tables and report
+    by_region = regions.losses(scanned.slices, baseline, task, limits, section.min_label_coverage)
     rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
     rules |= {"granularity": calendar.granularity, "granularities": list(section.granularities)}
     value = {
@@ -238,7 +246,7 @@ def _judge(
         "baseline": judgement_json.baseline_json(base, limits),
         "estimates": estimation.to_json(),
         "counts": judgement_json.counts_json(judged),
-        "windows": [judgement_json.window_json(each, limits) for each in judged],
+        "windows": [judgement_json.window_json(each, limits, task, by_region) for each in judged],
         "columns": judgement_json.columns_json(judged, reference, dispersion),
     }
     stored = _store(store, value, every, reference, bundle.threshold, tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,16 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlsys.monitor import impact, regions
 from mlsys.monitor.decision import JudgedWindow
 from mlsys.monitor.label_delay import LabelDelays
 from mlsys.monitor.label_match import LabelCounts
 from mlsys.monitor.log_state import LogState
 from mlsys.monitor.performance import Performance, PerformanceLimits, weighted_metric
 from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
+from mlsys.monitor.regions import RegionLoss
 from mlsys.monitor.significance import INDEPENDENT, Dispersion
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
-from mlsys.schema import TaskKind
+from mlsys.schema import Task, TaskKind
 
 MAX_FAULTS = 5
 """Files of the log that cannot be read and are named one by one."""
@@ -98,7 +101,7 @@ def counts_json(judged: Sequence[JudgedWindow]) -> dict[str, int]:
         "judged": len(judged) - verdicts.count("too_few"),
         "measured": sum(each.performance is not None for each in judged),
         "ok": verdicts.count("ok"),
-        "moved": sum(bool(each.alarms) for each in judged),
+        "moved": sum(each.has_drift for each in judged),
         "matter": len(matter),
         "degraded": verdicts.count("degraded"),
         "both": matter.count("degraded"),
@@ -135,6 +138,20 @@ def estimate_in_words(value: Mapping[str, Any]) -> list[str]:
     return [f"Estimated without labels: {title} {span}, {label}{doubt}."]
 
 
+def alarms_in_words(windows: Sequence[Mapping[str, Any]], title: str, most: int = 5) -> list[str]:
+    """A line for each alarm of the last window that was judged and is complete, if any is, in their order.
+
+    Before them come the regions in which the metric, `title`, is worse than on the test rows.
+    """
+    judged = [window for window in windows if window["verdict"] != "too_few"]
+    complete = [window for window in judged if not window["partial"]]
+    last = (complete or judged)[-1:]
+    worse = [regions.in_words(region, title) for window in last for region in window["regions"] if region["worse"]]
+    words = worse + [alarm["words"] for window in last for alarm in window["alarms"]]
+    lines = [f"{window['label']}: {each}." for window in last for each in words]
+    return lines[:most] + ([f"{len(lines) - most} more alarms are in the report."] if len(lines) > most else [])
+
+
 def early_json(judged: JudgedWindow, limits: PerformanceLimits) -> dict[str, Any] | None:
     """Performance by the labels that have come alone, and its bias; None where no label is awaited.
 
@@ -154,8 +171,13 @@ def early_json(judged: JudgedWindow, limits: PerformanceLimits) -> dict[str, Any
     }
 
 
-def window_json(judged: JudgedWindow, limits: PerformanceLimits) -> dict[str, Any]:
-    """A window's rows, labels, verdict, performance and shifts."""
+def window_json(
+    judged: JudgedWindow,
+    limits: PerformanceLimits,
+    task: Task,
+    by_region: Mapping[dt.datetime, Sequence[RegionLoss]],
+) -> dict[str, Any]:
+    """A window's rows, labels, verdict, performance and shifts, and its alarms in the order of what they do."""
     window, measured = judged.window, judged.performance
     gap = None if measured is None else measured.gaps.get(1, measured.gaps.get(0))
     return {
@@ -186,6 +208,9 @@ def window_json(judged: JudgedWindow, limits: PerformanceLimits) -> dict[str, An
         "estimate": judged.estimate and judged.estimate.to_json(),
         "losses": [] if measured is None else [loss.to_json() for loss in measured.losses],
         "shifts": [shift.to_json() for shift in judged.shifts],
+        "regions": [region.to_json() for region in by_region.get(window.start, ())],
+        "joint": judged.joint and judged.joint.to_json(),
+        "alarms": [alarm.to_json() for alarm in impact.impacts(judged, task, limits.metric)],
     }
 
 

@@ -21,6 +21,7 @@ from mlsys.deploy.prediction_log import logged_name
 from mlsys.evaluate.recalibration import score_counts
 from mlsys.monitor.log_rows import ENTITY, IDENTITY, REASON
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows, label_columns
+from mlsys.monitor.row_sample import RowSample
 from mlsys.monitor.windows import Calendar, Window, WindowKey
 from mlsys.predict.class_labels import class_codes
 from mlsys.schema import Task
@@ -110,9 +111,11 @@ class LogScan:
         if key[1] is None:
             window.add_scores(score_counts(model_output(rows, reference.task), reference.task, reference.threshold))
         counted = {name: bins for name, bins in reference.bins.items() if name != reference.task.target}
-        window.update(
-            _typed(rows, reference), counted, rows[BLOCK].to_numpy().astype(np.int64), self.calendar.max_blocks
-        )
+        typed, block = _typed(rows, reference), rows[BLOCK].to_numpy().astype(np.int64)
+        window.update(typed, counted, block, self.calendar.max_blocks)
+        if key[1] is None:
+            sampled = [reference.bins[name] for name in reference.sampled]
+            window.add_sample(RowSample.of(typed, sampled, rows[IDENTITY].to_numpy(), block))
 
 
 def _grouped(rows: pl.DataFrame, task: Task) -> pl.DataFrame:

@@ -29,6 +29,9 @@ PREDICTION, SCORE = "prediction", "score"
 MAX_CATEGORIES = 100
 """Categories with a bin of their own; rarer ones share a bin with those that the reference never had."""
 
+MAX_COLUMNS = 64
+"""Columns of which windows keep some rows side by side."""
+
 FINE, COARSE = 100, 10
 """Quantile bins of a numeric column: percentiles for cumulative distances, deciles for the others."""
 
@@ -216,6 +219,14 @@ class ReferenceRows:
         inputs_of_log = [each.model_copy(update=as_bytes) if each.kind is Kind.IMAGE else each for each in named]
         schema = Schema(columns=(*inputs_of_log, *measures, *_prediction_columns(task)))
         return cls(task, schema, columns, bins, watched, pictures if measured else (), bundle.threshold)
+
+    @property
+    def sampled(self) -> tuple[str, ...]:
+        """Inputs of which windows keep some rows: the first `MAX_COLUMNS` that are numbers or categories."""
+        others = {PREDICTION, SCORE, self.task.target, *label_columns(self.task)}
+        kinds = {Kind.NUMERIC, Kind.CATEGORICAL, Kind.BOOLEAN}
+        names = (name for name in self.watched if name not in others and not self.bins[name].present_only)
+        return tuple(name for name in names if self.bins[name].kind in kinds)[:MAX_COLUMNS]
 
     def measured(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with the measures of their pictures beside them."""

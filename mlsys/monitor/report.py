@@ -10,7 +10,7 @@ import zoneinfo
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlsys.monitor import drift, drift_charts
+from mlsys.monitor import drift, drift_alarms, drift_charts
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Html
@@ -123,12 +123,20 @@ def _method(value: Json) -> list[object]:
         f"An alarm matters when it is of the predictions, or of a column whose shift moves them by at least "
         f"{rules['min_effect']:g} of their standard deviations: the Wasserstein distance between the model's mean "
         "predictions for the column's values in training and in the window (partial dependence on test rows). Where "
-        "that is not known, every alarm matters. Drift of the labels moves no prediction; performance is judged by it."
+        "that is not known, every alarm matters. Drift of the labels moves no prediction; performance is judged by it. "
+        "Alarms are told in this order: those of windows in which the metric fell, by labels or as estimated, before "
+        "the others, and in a window those first that move the predictions most."
     )
     noise = (
         "The tests are divided by the design effect, the number of rows that are worth one independent row, estimated "
         "from the blocks of time inside the windows. What stays alike for longer than a window, such as a season, is "
         "not noise to them: it is reported as drift."
+    )
+    joint = (
+        f"Columns without an alarm of their own are looked at together, in the last {drift_alarms.MAX_JOINT} windows: "
+        "a classifier is fitted to tell some rows of the window from training rows, on every other block of time, and "
+        "tried on the rest. They raise an alarm when it tells them apart certainly, by a test in the same family, and "
+        f"with a ROC AUC of at least {drift_alarms.least_auc(rules['min_js_distance']):.3f}."
     )
     degraded = (
         f"A window is degraded when {metric} is worse than on the test rows by more than {rules['max_metric_loss']:g}, "
@@ -147,7 +155,7 @@ def _method(value: Json) -> list[object]:
     entries = [[html.code(each.name), each.title, each.columns, each.source] for each in drift.STATISTICS]
     statistics = html.table(entries, ["column of drift.parquet", "statistic", "columns", "source"])
     return [
-        html.bullets([alarm, matters, noise, degraded, estimated, decision]),
+        html.bullets([alarm, joint, matters, noise, degraded, estimated, decision]),
         html.details("Columns", columns) if rows else "",
         html.details("Statistics of drift", statistics),
     ]
@@ -177,6 +185,7 @@ def _performance(report: html.Page, value: Json, times: Sequence[str]) -> None:
         *_rate_charts(value, times),
         _coverage_chart(value, times),
         _delays(value),
+        _regions(value),
         note="Bands are intervals from leaving out one block of time after another: rows that are alike count as few.",
     )
 
@@ -317,6 +326,25 @@ def _delays(value: Json) -> Html:
     return html.details("Delay of labels", classes, html.table(early, head) if early else "")
 
 
+def _regions(value: Json) -> Html:
+    """The metric of each slice that the evaluation has as well, the worst windows first; nothing without one."""
+    title = value["baseline"]["title"]
+    rows = [
+        [
+            window["label"], f"{region['column']} = {region['slice']}", region["num_rows"], _with_interval(region),
+            region["test"], region["loss"], "worse" if region["worse"] else "",
+        ]
+        for window in value["windows"]
+        for region in window["regions"]
+    ]  # fmt: skip
+    if not rows:
+        return Html("")
+    rows.sort(key=lambda row: (row[-1] == "", -row[-2]))
+    head = ["window", "rows with", "labelled", title, "on the test rows", "worse by", ""]
+    num_worse = sum(row[-1] != "" for row in rows)
+    return html.details(f"Loss by region: {num_worse} of {len(rows)} worse", html.table(rows, head, sortable=True))
+
+
 def _drift(report: html.Page, value: Json, times: Sequence[str]) -> None:
     """Add the distances of all columns in all windows, the alarms with their reasons, and the largest shifts."""
     windows, columns = value["windows"], value["columns"][:MAX_COLUMNS]
@@ -341,27 +369,50 @@ def _drift(report: html.Page, value: Json, times: Sequence[str]) -> None:
         report.section("Largest shifts", html.grid(*shown), note=note)
 
 
+_OUTCOMES = ("fell", "unknown", "holds")
+"""What became of the metric in a window (`mlsys.monitor.impact`), in the order in which alarms are told."""
+
+
 def _alarm_table(windows: Sequence[Json]) -> Html:
-    rows = [
-        [
-            window["label"],
-            shift["column"],
-            shift["detail"],
-            shift["js_distance"],
-            shift["noise"],
-            f"{shift['adjusted']:.2g}" if shift["adjusted"] >= 1e-4 else "< 0.0001",
-            "the predictions themselves" if shift["column"] in {"score", "prediction"} else shift["effect"],
-            "matters" if shift["matters"] else "",
-        ]
-        for window in windows
-        for shift in window["shifts"]
-        if shift["alarmed"]
-    ]
+    """The alarms of all windows with what they do: those first in whose window the metric fell, then by their order."""
+    ranked = sorted(
+        ((_OUTCOMES.index(alarm["outcome"]), not alarm["matters"], place, -number, window, alarm)
+         for number, window in enumerate(windows) for place, alarm in enumerate(window["alarms"])),
+        key=lambda each: each[:4],
+    )  # fmt: skip
+    rows = [_alarm_row(window, alarm) for *_, window, alarm in ranked]
     if not rows:
         return html.paragraph("No drift alarm.")
-    head = ["window", "column", "change", "distance", "noise stays below", "adjusted p", "moves predictions by", ""]
-    rows.sort(key=lambda row: row[-1] == "")
-    table = html.table(rows, head, align="llwrrrrl", sortable=True)
+    head = ["window", "column", "what it does", "change", "distance", "noise stays below", "adjusted p",
+            "moves predictions by", ""]  # fmt: skip
+    table = html.table(rows, head, align="llwwrrrrl", sortable=True)
     num_matter = sum(row[-1] != "" for row in rows)
-    title = f"{len(rows)} drift alarms, {num_matter} that matter, with their reasons"
+    title = f"{len(rows)} drift alarms, {num_matter} that matter, with what they do"
     return html.details(title, table, is_open=len(rows) <= 20)
+
+
+def _alarm_row(window: Json, alarm: Json) -> list[object]:
+    shift = next((each for each in window["shifts"] if alarm["columns"] == [each["column"]]), None)
+    if shift is None:
+        return _joint_row(window["label"], window["joint"], alarm)
+    return [
+        window["label"],
+        shift["column"],
+        f"{alarm['words']}.",
+        shift["detail"],
+        shift["js_distance"],
+        shift["noise"],
+        _adjusted(shift),
+        "the predictions themselves" if shift["column"] in {"score", "prediction"} else shift["effect"],
+        "matters" if shift["matters"] else "",
+    ]
+
+
+def _joint_row(label: str, joint: Json, alarm: Json) -> list[object]:
+    auc = formats.number(joint["auc"], 3)
+    detail = f"a classifier tells these rows from training rows with a ROC AUC of {auc}"
+    return [label, ", ".join(joint["columns"]), f"{alarm['words']}.", detail, None, None, _adjusted(joint), None, ""]
+
+
+def _adjusted(shift: Json) -> str:
+    return f"{shift['adjusted']:.2g}" if shift["adjusted"] >= 1e-4 else "< 0.0001"

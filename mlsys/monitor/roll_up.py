@@ -59,6 +59,7 @@ def _together(key: WindowKey, parts: Sequence[tuple[Window, int]], calendar: Cal
         window.versions |= part.versions
         if len(part.scores):
             window.add_scores(part.scores)
+        window.add_sample(part.sample and part.sample.in_block(block))
         for name, counts in part.counts.items():
             whole = window.counts.setdefault(name, np.zeros((calendar.max_blocks, counts.shape[1]), np.int64))
             whole[block] += counts.sum(axis=0)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mlsys.evaluate.recalibration import NUM_CELLS
 from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceBins
+from mlsys.monitor.row_sample import RowSample
 from mlsys.statistics import TableStatistics
 
 Counts = NDArray[np.int64]
@@ -136,6 +137,8 @@ class Window:
         Column → counts of shape (blocks, bins) in the reference's bins.
     scores
         Rows by class and cell of their score (`mlsys.evaluate.recalibration.score_counts`); none in slices.
+    sample
+        Some of its rows, column beside column; None in slices.
     num_unseen, num_rare
         Values in these rows that training never saw, or too seldom to keep apart.
     num_resolved, num_void
@@ -166,6 +169,7 @@ class Window:
     versions: set[str] = field(default_factory=set)
     counts: dict[str, Counts] = field(default_factory=dict)
     scores: Counts = field(default_factory=lambda: np.zeros((0, NUM_CELLS), np.int64))
+    sample: RowSample | None = None
     labelled: LabelledRows = field(default_factory=LabelledRows)
     ready_fraction: float | None = None
     matured: LabelledRows | None = None
@@ -188,6 +192,11 @@ class Window:
         """Add counts of the scores of rows of this window."""
         self.scores = self.scores + scores if len(self.scores) else scores
 
+    def add_sample(self, sample: RowSample | None) -> None:
+        """Add a sample of rows of this window."""
+        if sample is not None:
+            self.sample = sample if self.sample is None else self.sample.merge(sample)
+
     def merge(self, other: Window) -> None:
         """Add the rows of another part of the same window."""
         self.num_rows += other.num_rows
@@ -200,6 +209,7 @@ class Window:
             self.counts[name] = self.counts.get(name, 0) + counts
         if len(other.scores):
             self.add_scores(other.scores)
+        self.add_sample(other.sample)
 
     def to_json(self) -> dict[str, Any]:
         """All but what is known of labels."""
@@ -210,6 +220,7 @@ class Window:
             "blocks_seen": sorted(self.blocks_seen), "versions": sorted(self.versions),
             "counts": {name: counts.tolist() for name, counts in self.counts.items()},
             "scores": [_sparse(counts) for counts in self.scores],
+            "sample": self.sample and self.sample.to_json(),
             "statistics": self.statistics.without_rows().to_json(),
         }  # fmt: skip
 
@@ -229,6 +240,7 @@ class Window:
             versions=set(value["versions"]),
             counts={name: np.array(counts, np.int64) for name, counts in value["counts"].items()},
             scores=np.array([_dense(*entry) for entry in value["scores"]], np.int64).reshape(-1, NUM_CELLS),
+            sample=value["sample"] and RowSample.from_json(value["sample"]),
         )
 
     @property

@@ -278,8 +278,8 @@ class DeployResult(StepResult):
 class MonitorResult(StepResult):
     """The decision about the model, and the exit code that says it; the rest is None without predictions.
 
-    `messages` say what was left out of the log and of the labels. `comparison` has two windows beside each other, if
-    that was asked for.
+    `messages` say what was left out of the log and of the labels, `alarms` what those of the last window do to the
+    predictions and to the performance. `comparison` has two windows beside each other, if that was asked for.
     """
 
     identity = ("decision", "judgement")
@@ -293,3 +293,4 @@ class MonitorResult(StepResult):
     report: str | None = None
     messages: tuple[str, ...] = ()
     comparison: dict[str, Any] | None = None
+    alarms: tuple[str, ...] = ()

@@ -188,6 +188,7 @@ def judge_log(
         report=str(report),
         messages=tuple(messages),
         comparison=judgement.comparison,
+        alarms=tuple(judgement.alarms),
     )
 
 

@@ -31,6 +31,7 @@ PROMISES = {
     "features/online/test_publishing_new_files.py": "only new files are published",
     "models/test_against_libraries.py": "families agree with the libraries that they stand on",
     "models/test_cheaper_params.py": "cheaper parameters compare as the full ones do",
+    "monitor/test_false_alarms.py": "where nothing moves alarms are as seldom as stated, and what moves is found",
     "monitor/test_log.py": "each row of the log counts once, none ends a run, and none is read twice",
     "models/test_devices.py": "each library is asked for the device of a fit in its own words",
     "models/test_exposure.py": "an exposure is an offset of the libraries",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass, field
 
@@ -176,3 +177,16 @@ def stand_in(store, schema, reference):
         provenance={},
         example={},
     )
+
+
+def with_split(store, made, train):
+    """The bundle as one that was trained on a stored split whose training rows are `train`."""
+
+    def fill(folder):
+        (folder / "train").mkdir()
+        pq.write_table(pa.table(train.features()), folder / "train" / "part-0.parquet")
+        facts = {"num_rows": {"train": train.num_rows}, "num_folds": 5, "forward": False}
+        return {"schema": SCHEMA.model_dump(mode="json"), **facts}
+
+    provenance = {"split": store.put("split", fill)}
+    return dataclasses.replace(made, manifest={**made.manifest, "provenance": provenance})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import html
 import json
 import re
 
@@ -14,7 +15,7 @@ import pytest
 
 from mlsys import errors
 from mlsys.monitor import judge as step
-from traffic import MONDAY, WEEK, Traffic, logged
+from traffic import MONDAY, WEEK, Traffic, logged, with_split
 
 ROWS = 1_500
 
@@ -343,3 +344,54 @@ def test_drift_of_a_column_that_moves_the_predictions_is_watched_and_named_first
     assert window["shifts"][0]["effect"] == pytest.approx(0.55, abs=0.1)  # 0.6 sd of a, with the slope of a sigmoid
     assert window["reasons"] == ["Drift of a.", "Drift of seats hardly moves the predictions."]
     assert "5 windows (3 ok, 2 with drift, 2 that matter); Watch" in judgement.summary
+
+
+def test_alarms_say_what_they_do_in_the_json_on_the_console_and_on_the_page(world):
+    """A week in which colours changed, which no prediction depends on: they moved, and the predictions did not."""
+    world.write([*weeks(2), *weeks(1, seed=10, red=0.4)])
+    judgement = judge(world)
+    words = "'colour' moved, the predictions did not; the performance is not known"
+    assert [[alarm["words"] for alarm in window["alarms"]] for window in judgement.value["windows"]] == [
+        [],
+        [],
+        [words],
+    ]
+    assert judgement.alarms == [f"week of 2024-01-15: {words}."]
+    page = html.unescape((judgement.folder / "report.html").read_text())
+    assert f"{words}." in page
+
+
+def test_columns_that_only_go_together_in_another_way_are_named_where_the_training_rows_are_stored(world):
+    """In the last week b follows a, which it never did; the distribution of each is as ever, and so are the scores."""
+    changed = Traffic.draw(ROWS, 3)
+    changed.b = np.where(np.isnan(changed.b), np.nan, 5 + 2 * changed.a)
+    world.write([*weeks(2), changed])
+    assert [window["joint"] for window in judge(world).value["windows"]] == [None] * 3
+    world.bundle = with_split(world.store, world.bundle, Traffic.draw(20_000, 1_000))
+    judgement = judge(world)
+    *before, last = judgement.value["windows"]
+    assert [window["joint"]["alarmed"] for window in before] == [False, False]
+    assert set(last["joint"]["columns"]) == {"a", "b"}
+    assert not any(shift["alarmed"] for shift in last["shifts"])
+    assert (last["verdict"], judgement.decision) == ("ok", "keep")
+    assert judgement.value["counts"]["moved"] == 1
+    (line,) = judgement.alarms
+    assert "moved together, none by itself, the predictions did not" in line
+    assert "tells these rows from training rows" in (judgement.folder / "report.html").read_text()
+
+
+def test_the_region_in_which_the_model_fails_is_named(world):
+    """In the last week the labels of red rows are the other way round; all colours of the test rows had one ROC AUC."""
+    changed = Traffic.draw(ROWS, 3, red=0.1)
+    changed.late = np.where(changed.colour == "red", ~changed.late, changed.late)
+    traffic = [*weeks(1), changed]
+    world.write(traffic)
+    colours = ("blue", "green", "red", "white")
+    rows = [{"column": "colour", "slice": name, "value": 0.82, "error": 0.01} for name in colours]
+    world.baseline["slices"] = {"metric": "roc_auc", "rows": rows}
+    judgement = judge(world, labels_of(traffic), slices=["colour"])
+    worse = [[each["slice"] for each in window["regions"] if each["worse"]] for window in judgement.value["windows"]]
+    assert worse == [[], ["red"]]
+    assert {each["slice"] for each in judgement.value["windows"][0]["regions"]} == set(colours)
+    assert judgement.alarms[0].startswith("week of 2024-01-08: ROC AUC of the rows with 'colour' = red is 0.")
+    assert "Loss by region: 1 of 8 worse" in (judgement.folder / "report.html").read_text()
