@@ -11,6 +11,7 @@ from typing import Literal
 
 from mlsys import cluster, registry
 from mlsys.console import Console
+from mlsys.deploy import batch_records
 from mlsys.store import Store
 from mlsys.workflow import inventory, reproduction, source_lineage
 from mlsys.workflow import lineage as lineages
@@ -70,7 +71,7 @@ def why(run: str, *, store: Path | str | None = None) -> RunExplanation:
 def lineage(
     target: str,
     *,
-    kind: Literal["prediction", "version", "source"] | None = None,
+    kind: Literal["prediction", "version", "source", "batch"] | None = None,
     model: str | None = None,
     at: str | None = None,
     store: Path | str | None = None,
@@ -80,11 +81,11 @@ def lineage(
     Parameters
     ----------
     target
-        The id of a prediction; ``NAME`` or ``NAME@WHICH``, as everywhere; or a source: a path, a URI, or the SHA-256 of
-        a file.
+        The id of a prediction; ``NAME`` or ``NAME@WHICH``, as everywhere; a source or an output: a path, a URI, or the
+        SHA-256 of a file; or the id of a batch prediction.
     kind
         Which of these it is. By default a name of the ledger is a version, a path that is there, a URI and a digest are
-        sources, and all else is the id of a prediction.
+        sources, the id of a recorded batch prediction is one, and all else is the id of a prediction.
     model
         The model in whose log the prediction is; by default all logs are looked through.
     at
@@ -101,7 +102,10 @@ def lineage(
     of_digest = [entry for each in names for entry in registry.versions(home, each) if entry.digest == target]
     if kind is None:
         is_version = name in names or bool(of_digest)
-        kind = "version" if is_version else "source" if source_lineage.is_source(target) else "prediction"
+        kind = "version" if is_version else "source" if source_lineage.is_source(target) else None
+    batches = batch_records.of_run(home, target) if kind in (None, "batch") else []
+    if batches:
+        return lineages.of_batch(home, batches)
     if kind == "version":
         return lineages.of_version(
             home, of_digest[0] if of_digest else registry.resolve(home, name, which or "champion")

@@ -41,10 +41,13 @@ def why(
 def lineage(
     target: Annotated[
         str,
-        typer.Argument(metavar="TARGET", help="the id of a prediction, NAME@VERSION, or a source: path, URI, SHA-256"),
+        typer.Argument(
+            metavar="TARGET",
+            help="the id of a prediction or batch prediction, NAME@VERSION, or a file: path, URI, SHA-256",
+        ),
     ],
     kind: Annotated[
-        Literal["prediction", "version", "source"] | None, typer.Option("--kind", help="which of these it is")
+        Literal["prediction", "version", "source", "batch"] | None, typer.Option("--kind", help="which of these it is")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="of a prediction: the model; all by default")] = None,
     at: Annotated[

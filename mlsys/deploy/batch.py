@@ -13,7 +13,8 @@ same files. Readers of Parquet folders skip names that start with an underscore.
 
 A call that is killed goes on where it was when it is run again: fragments that were finished are not read again, and
 the rows have the id and the time of the first attempt. A run that is complete is not done again: whoever repeats a
-call, or appends the same files twice, gets the rows once.
+call, or appends the same files twice, gets the rows once. Each run leaves a record in the store
+(`mlsys.deploy.batch_records`), by which lineage finds it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mlsys import bundle, cluster, errors, locks, models, registry
 from mlsys.deploy import batch_runs
 from mlsys.deploy.batch_job import BatchCounts, BatchJob, FinishedFragment, NumberedFragment, Share
 from mlsys.deploy.batch_output import OutputFolder
+from mlsys.deploy.batch_records import Recorder
 from mlsys.deploy.batch_roots import Roots
 from mlsys.deploy.batch_staging import REJECTED, RESULT, final_name
 from mlsys.deploy.batch_worker import predict_fragments
@@ -175,18 +177,20 @@ def predict(
             roots.check(file.location for each in fragments for file in (each.files or (each,)))
         run = batch_runs.of(store, opened, entry, keys, options, fragments, run_id, explain=explain)
         target = OutputFolder(output, f"run={run.id}" if append else None)
-        with _alone(store, target):
+        recorder = Recorder(store, entry, source, target.location, share is not None)
+        with _alone(store, target), recorder.recording(run, fragments) as counts:
             finished = target.result()
             if finished is not None and finished.get("run_key") == run.key and target.holds(finished["files"]):
-                return BatchResult.stored(finished)
+                return counts.of(BatchResult.stored(finished))
             # 2. predict what is left of it, and publish all
             with target.staging(run.mark) as staged:
                 run = run.begun(staged.begin(run.plan))
                 if staged.is_committed():
-                    return BatchResult.stored(staged.read_json(RESULT))
+                    return counts.of(BatchResult.stored(staged.read_json(RESULT)))
                 job = BatchJob(store.root, staged, entry, tuple(keys), options, run, roots, explain)
                 shown = secrets.shown(target.location if append else str(output))
-                return _predicted(job, fragments, _plan(fragments, plan), share, max_rejected_fraction, shown)
+                how = _plan(fragments, plan)
+                return counts.of(_predicted(job, fragments, how, share, max_rejected_fraction, shown))
 
 
 def check_explain(explain: int, family: str) -> None:

@@ -27,6 +27,8 @@ def lineage_page(links: Links, target: str | None = None, traced: Json | None = 
         page.section("The prediction", _rows(traced), f"{traced['searched']}.")
     if traced["kind"] == "source":
         page.section("Snapshots and runs", _snapshots(traced["snapshots"]), _runs(traced["runs"], links))
+    if traced["batches"]:
+        page.section("Batch predictions", _batches(traced["batches"], links))
     for version in traced["versions"]:
         page.section(f"{version['name']} version {version['version']}", *_version(version, links))
     if traced["gone"]:
@@ -71,6 +73,22 @@ def _runs(runs: Sequence[Json], links: Links) -> Html | str:
         for each in runs
     ]
     return html.table(rows, ["run", "model", "status"])
+
+
+def _batches(batches: Sequence[Json], links: Links) -> Html:
+    rows = []
+    for batch in batches:
+        record = batch["record"]
+        rows.append([
+            html.code(record["run_id"]),
+            page_frame.link(links.model(record["name"]), f"{record['name']}@{record['version']}"),
+            page_frame.state(record["status"]),
+            record["num_rows"],
+            record["source"],
+            record["output"] + (" (replaced since)" if batch["is_replaced"] else ""),
+            page_frame.when(record["ended_at"]),
+        ])  # fmt: skip
+    return html.table(rows, ["run", "model", "state", "rows", "source", "output", "ended"], align="lllrlll")
 
 
 def _version(version: Json, links: Links) -> list[object]:

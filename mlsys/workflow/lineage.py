@@ -8,13 +8,14 @@ snapshots and receipts name. What the store no longer has is said; the ledger an
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mlsys import errors, registry
-from mlsys.deploy import log_lookup, prediction_log, row_ids
+from mlsys.deploy import batch_records, log_lookup, prediction_log, row_ids
 from mlsys.deploy.batch_queue import JobQueue
+from mlsys.deploy.batch_records import BatchRecord
 from mlsys.deploy.log_lookup import LoggedRow
 from mlsys.recipe import secrets
 from mlsys.registry import LedgerEntry, ledger
@@ -25,6 +26,18 @@ from mlsys.workflow.receipts import Receipt, SourceFiles
 
 MAX_SHOWN = 8
 """Files, days and jobs of a kind that the text names; JSON has all."""
+
+
+@dataclass(frozen=True)
+class BatchUse:
+    """A batch prediction; `by` says how a source led to it: its ``bytes``, ``source`` or ``name``, or its ``output``.
+
+    `is_replaced` says that a later run has put other rows into its output.
+    """
+
+    record: BatchRecord
+    by: str = ""
+    is_replaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,8 @@ class VersionLineage:
         Rows of the prediction log by day.
     jobs
         Batch jobs of the queue: ``id``, ``state``, ``input``, ``output`` and ``run_id``.
+    batches
+        Batch predictions, queued or not, newest first.
     gone
         What is no longer stored, or never was, in sentences.
     """
@@ -63,6 +78,7 @@ class VersionLineage:
     libraries: dict[str, str] = field(default_factory=dict)
     predictions: dict[str, int] = field(default_factory=dict)
     jobs: tuple[dict[str, Any], ...] = ()
+    batches: tuple[BatchUse, ...] = ()
     gone: tuple[str, ...] = ()
 
 
@@ -88,7 +104,7 @@ class RunUse:
 
 @dataclass(frozen=True)
 class Lineage:
-    """The lineage of a ``prediction``, a ``version`` or a ``source``, whichever `kind` says.
+    """The lineage of a ``prediction``, a ``version``, a ``source`` or a ``batch`` run, whichever `kind` says.
 
     Attributes
     ----------
@@ -98,6 +114,8 @@ class Lineage:
         Rows of the prediction in the log, and how much of the log was read for them.
     snapshots, runs
         Of a source.
+    batches
+        Batch predictions that read a source or made it, as an output; or the run that was asked for.
     """
 
     kind: str
@@ -107,6 +125,7 @@ class Lineage:
     searched: str = ""
     snapshots: tuple[SnapshotUse, ...] = ()
     runs: tuple[RunUse, ...] = ()
+    batches: tuple[BatchUse, ...] = ()
     versions: tuple[VersionLineage, ...] = ()
     gone: tuple[str, ...] = ()
 
@@ -174,6 +193,21 @@ def _answering(store: Store, name: str, rows: tuple[LoggedRow, ...]) -> Iterator
             yield described(store, entry, {})
 
 
+def of_batch(store: Store, records: Sequence[BatchRecord]) -> Lineage:
+    """The lineage of a batch prediction, from its records: its files, its output, and the version with its own."""
+    batches = tuple(batch_uses(store, records))
+    own = {(each.name, each.version, each.digest) for each in records}
+    entries = [entry for name in {each.name for each in records} for entry in registry.versions(store, name)]
+    versions = tuple(described(store, entry, {}) for entry in entries if tuple(entry) in own)
+    return Lineage("batch", records[0].run_id, records[0].name, batches=batches, versions=versions)
+
+
+def batch_uses(store: Store, records: Sequence[BatchRecord], by: str = "") -> Iterator[BatchUse]:
+    """Batch predictions, and whether their outputs hold other rows since."""
+    later = batch_records.records(store) if records else []
+    yield from (BatchUse(record, by, batch_records.is_replaced(record, later)) for record in records)
+
+
 Logged = Mapping[str, dict[str, int]]
 """Rows of a log by bundle and day."""
 
@@ -199,6 +233,7 @@ def described(store: Store, entry: LedgerEntry, rows: Logged, *, by: str = "") -
         by=by,
         predictions=rows.get(entry.digest, {}),
         jobs=tuple(_jobs(store, entry)),
+        batches=tuple(batch_uses(store, _batches_of(store, entry))),
         gone=tuple(_gone(store, entry, receipt, made)),
         **made,
     )
@@ -254,6 +289,11 @@ def _gone(store: Store, entry: LedgerEntry, receipt: Receipt | None, made: Mappi
             yield f"rows of '{source.source}' came from no file: there is no digest of them"
 
 
+def _batches_of(store: Store, entry: LedgerEntry) -> list[BatchRecord]:
+    every = batch_records.records(store, entry.name)
+    return [record for record in every if (record.version, record.digest) == (entry.version, entry.digest)]
+
+
 def _jobs(store: Store, entry: LedgerEntry) -> Iterator[dict[str, Any]]:
     for job in JobQueue(store).jobs(entry.name):
         if job.spec.version == entry.version:
@@ -276,6 +316,10 @@ def _lines(lineage: Lineage) -> Iterator[str]:
             yield f"  snapshot {snapshot.digest[:12]}{named}: {_some(snapshot.files)} (by {snapshot.by})"
         for run in lineage.runs:
             yield f"  run      {run.run[:8]} of '{run.name}', {run.began[:16]}Z, {run.status}; mlsys why {run.run[:8]}"
+    elif lineage.kind == "batch":
+        yield f"batch prediction {lineage.target} of '{lineage.model}'"
+    for batch in lineage.batches[:MAX_SHOWN]:
+        yield from _batch_lines(batch)
     yield from (f"  gone     {sentence}" for sentence in lineage.gone)
     for version in lineage.versions:
         yield from _version_lines(version)
@@ -301,7 +345,22 @@ def _version_lines(version: VersionLineage) -> Iterator[str]:
         yield f"  log      {_some(days, '; ')}"
     for job in version.jobs[:MAX_SHOWN]:
         yield f"  batch    {job['id'][:8]} {job['state']}: {job['input']} → {job['output']}"
+    for batch in [each for each in version.batches if not each.record.is_job][:MAX_SHOWN]:
+        record = batch.record
+        yield f"  batch    {record.run_id[:8]} {record.status}: {record.source} → {record.output}"
     yield from (f"  gone     {sentence}" for sentence in version.gone)
+
+
+def _batch_lines(batch: BatchUse) -> Iterator[str]:
+    record, by = batch.record, f" (by {batch.by})" if batch.by else ""
+    done = f"{count(record.num_rows, 'row')}, {record.num_rejected:,} rejected" if record.num_rows else "no rows"
+    made = f"{record.run_id} by {record.name} version {record.version}, {record.ended_at[:16]}Z"
+    yield f"  batch    {made}, {record.status}: {done}{by}"
+    files = [f"{file['name']} {str(file['sha256'])[:12]}" for file in record.files]
+    more = f", {record.num_files:,} files" if record.num_files > len(files) else ""
+    yield f"  read     {record.source} ({_some(files)}{more})"
+    replaced = ", which a later run has replaced" if batch.is_replaced else ""
+    yield f"  output   {record.output}{replaced}"
 
 
 def _some(texts: Any, between: str = ", ") -> str:

@@ -1,4 +1,4 @@
-"""Statements about a name in service: the monitor's decision, canaries, aliases, batch jobs, and its log."""
+"""Statements about a name in service: the monitor's decision, canaries, aliases, batch predictions, and its log."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from mlsys import errors, locks, registry
 from mlsys.alerts import alert_book
-from mlsys.deploy import prediction_log
+from mlsys.deploy import batch_records, prediction_log
 from mlsys.deploy.batch_queue import JobQueue
+from mlsys.deploy.batch_records import BatchRecord
 from mlsys.registry import canaries, ledger
 from mlsys.reports.formats import count
 from mlsys.store import Store, read_json
@@ -21,7 +22,7 @@ MAX_JOBS = 3
 
 def of_name(store: Store, name: str) -> list[Statement]:
     """State what asks for work about a name, of what the store has noted; causes first."""
-    parts = (_of_alias, _of_canary, _of_monitor, _of_maintenance, _of_alerts, _of_jobs, _of_log)
+    parts = (_of_alias, _of_canary, _of_monitor, _of_maintenance, _of_alerts, _of_jobs, _of_batches, _of_log)
     statements = [statement for part in parts for statement in part(store, name)]
     return sorted(statements, key=lambda statement: not statement.is_cause)
 
@@ -108,17 +109,45 @@ def _of_jobs(store: Store, name: str) -> Iterator[Statement]:
         failed += 1
         if failed > MAX_JOBS:
             break
-        parts = errors.parts(job.error or "no reason was noted")
-        words = ", ".join(f"{word} {' '.join(parts[word].split())}" for word in ("got", "expected") if word in parts)
-        change = (" ".join(parts["hint"].split()),) if "hint" in parts else ()
-        yield Statement(
-            "batch",
-            f"job {job.id[:8]} of {_seconds(job.ended)} failed: {parts['where']}" + (f": {words}" if words else ""),
-            f"mlsys batch show {job.id}",
-            is_cause=True,
-            read=(f"{job.spec.input}, by version {job.spec.version}",),
-            change=change,
-        )
+        head, read = f"job {job.id[:8]} of {_seconds(job.ended)}", f"{job.spec.input}, by version {job.spec.version}"
+        yield _failed_batch(head, job.error, read, f"mlsys batch show {job.id}")
+
+
+def _failed_batch(head: str, error: str | None, read: str, more: str) -> Statement:
+    """A batch prediction that failed: its error in words, and its hint as what to change."""
+    parts = errors.parts(error or "no reason was noted")
+    facts = ", ".join(f"{word} {' '.join(parts[word].split())}" for word in ("got", "expected") if word in parts)
+    words = f"{head} failed: {parts['where']}" + (f": {facts}" if facts else "")
+    change = (" ".join(parts["hint"].split()),) if "hint" in parts else ()
+    return Statement("batch", words, more, is_cause=True, read=(read,), change=change)
+
+
+def _of_batches(store: Store, name: str) -> Iterator[Statement]:
+    """The last batch predictions that no queue has: one a source and output, if it failed or rejected rows."""
+    seen: set[tuple[str, str]] = set()
+    stated = 0
+    for record in batch_records.records(store, name):
+        place = record.source, record.output
+        if record.is_job or place in seen:
+            continue
+        seen.add(place)
+        odd = list(of_batch(record))
+        stated += bool(odd)
+        if stated > MAX_JOBS:
+            break
+        yield from odd
+
+
+def of_batch(record: BatchRecord) -> Iterator[Statement]:
+    """State what is odd about a batch prediction: it failed, or rows were rejected."""
+    more, at = f"mlsys lineage {record.run_id}", f"{record.ended_at[:16]}Z"
+    if record.status == "failed":
+        read = f"{record.source}, by version {record.version}"
+        yield _failed_batch(f"prediction {record.run_id[:8]} of {at}", record.error, read, more)
+    elif record.num_rejected:
+        words = f"{record.num_rejected:,} of {count(record.num_rows, 'row')} of {record.source} were rejected at {at}"
+        change = (f"{record.output}/_rejected has the rows with the reasons",)
+        yield Statement("batch", words, more, change=change)
 
 
 def _of_log(store: Store, name: str) -> Iterator[Statement]:

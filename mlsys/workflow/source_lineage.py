@@ -9,12 +9,13 @@ from typing import Any
 
 from mlsys import registry
 from mlsys.collect import history
+from mlsys.deploy import batch_records
 from mlsys.recipe import secrets
 from mlsys.registry import LedgerEntry
 from mlsys.store import Store, digest_of_file
 from mlsys.workflow import lineage, run_record
 from mlsys.workflow.differences import DIGEST
-from mlsys.workflow.lineage import Lineage, RunUse, SnapshotUse, VersionLineage
+from mlsys.workflow.lineage import BatchUse, Lineage, RunUse, SnapshotUse, VersionLineage
 
 MAX_FILES = 10_000
 """Files of a folder whose bytes are digested to be looked for."""
@@ -53,6 +54,10 @@ class SourceQuery:
         named = tuple(str(file["name"]) for file in files if file["name"] in self.names)
         return ("name", named) if named else ("", ())
 
+    def is_below(self, place: str) -> bool:
+        """Tell whether the source is this place, a folder or a URI, or lies in it."""
+        return any(text == place or text.startswith(f"{place.rstrip('/')}/") for text in self.texts)
+
 
 def is_source(text: str) -> bool:
     """True for a path that is there, a URI, and a digest."""
@@ -66,12 +71,13 @@ def of_source(store: Store, text: str) -> Lineage:
     digests = {snapshot.digest for snapshot in snapshots}
     versions = tuple(_versions(store, query, digests))
     runs = tuple(_runs(store, digests | {version.snapshot for version in versions if version.snapshot}))
+    batches = tuple(_batches(store, query))
     gone = []
-    if not snapshots:
+    if not snapshots and all(batch.by != "output" for batch in batches):
         gone.append("no snapshot in the store has rows of it")
-    if not (snapshots or versions):
+    if not (snapshots or versions or batches):
         gone.append("what was made of it before and deleted since left no trace that names it")
-    return Lineage("source", text, snapshots=snapshots, runs=runs, versions=versions, gone=tuple(gone))
+    return Lineage("source", text, snapshots=snapshots, runs=runs, batches=batches, versions=versions, gone=tuple(gone))
 
 
 def _snapshots(store: Store, query: SourceQuery, text: str) -> Iterator[SnapshotUse]:
@@ -86,6 +92,14 @@ def _snapshots(store: Store, query: SourceQuery, text: str) -> Iterator[Snapshot
             by, matched = "digest", tuple(str(file["name"]) for file in files)
         if by:
             yield SnapshotUse(folder.name, by, matched, tuple(names.get(folder.name, ())))
+
+
+def _batches(store: Store, query: SourceQuery) -> Iterator[BatchUse]:
+    """Batch predictions that read files of the source, or whose output it is, or a file in it."""
+    for record in batch_records.records(store):
+        by = "output" if query.is_below(record.output) else query.match(record.files, record.source)[0]
+        if by:
+            yield from lineage.batch_uses(store, [record], by)
 
 
 def _names(store: Store) -> dict[str, list[str]]:

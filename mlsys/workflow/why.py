@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlsys import errors
+from mlsys.deploy import batch_records
 from mlsys.store import Store, read_json
 from mlsys.workflow import run_record, service_statements, statements
 from mlsys.workflow.statements import Statement
@@ -29,7 +30,8 @@ class RunExplanation:
     run
         Id of the run; None for a name of which no run is recorded.
     status
-        How it ended: ``finished``, ``failed``, ``interrupted``, ``killed``, or ``running``.
+        How it ended: ``finished``, ``failed``, ``interrupted``, ``killed``, or ``running``; a batch prediction
+        ``succeeded`` or ``failed``.
     step
         The step in which it ended, if it did not finish.
     statements
@@ -53,6 +55,8 @@ class RunExplanation:
     def _head(self) -> str:
         if self.run is None:
             return f"{self.name}: no run of it is recorded in this store"
+        if self.until is None:
+            return f"{self.name}: batch prediction {self.run} of {str(self.began)[:16]}Z {self.status}"
         where = f" in step {self.step}" if self.step else ""
         took = statements.duration({"began": self.began, "ended": self.ended})
         words = f"{self.name}: run {self.run[:ID_DIGITS]} of {str(self.began)[:16]}Z until {self.until}"
@@ -66,7 +70,7 @@ class RunExplanation:
 
 
 def explain(store: Store, target: str) -> RunExplanation:
-    """Explain a run by its id, or a name: its last run, and what the store has noted of it since.
+    """Explain a run or a batch prediction by its id, or a name: its last run, and what the store has noted since.
 
     Raises
     ------
@@ -80,6 +84,11 @@ def explain(store: Store, target: str) -> RunExplanation:
     if service_statements.is_known(store, target):
         own = tuple(service_statements.of_name(store, target))
         return RunExplanation(target, None, None, None, None, None, None, own)
+    batches = batch_records.of_run(store, target)
+    if batches:
+        last = batches[0]
+        odd = tuple(service_statements.of_batch(last))
+        return RunExplanation(last.name, last.run_id, last.status, None, None, last.began_at, last.ended_at, odd)
     return _explained(store, _record(store, target), [])
 
 

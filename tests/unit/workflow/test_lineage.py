@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import mlsys
 from mlsys import bundle, errors, operate, registry
 from mlsys.cli import app
-from mlsys.deploy import prediction_log, row_ids
+from mlsys.deploy import batch, batch_records, prediction_log, row_ids
 from mlsys.deploy.batch_queue import JobQueue, JobSpec
 from mlsys.deploy.prediction_log import SPANS, Span
 from mlsys.store import Store, read_json
@@ -142,6 +142,65 @@ def test_a_version_leads_both_ways_also_by_its_digest(store):
     assert f"batch    {job.id[:8]} queued: " in traced.summary
 
 
+@pytest.fixture
+def scored(store, tmp_path):
+    """A file that version 1 has predicted, into an output of 20 rows."""
+    (tmp_path / "new.csv").write_text("x,colour\n" + "".join(f"{i},r\n" for i in range(20)))
+    return batch.predict(store, "plain@1", tmp_path / "new.csv", tmp_path / "scored", plan="task")
+
+
+@pytest.mark.parametrize("place", ["new.csv", "scored", "scored/part-00000.parquet", "digest", "run"])
+def test_a_batch_prediction_is_found_from_its_file_its_output_and_its_id(store, tmp_path, scored, place):
+    digest = sha256(tmp_path / "new.csv")
+    target = {"digest": digest, "run": scored.run_id}.get(place, str(tmp_path / place))
+    traced = operate.lineage(target, store=store.root)
+    (use,) = traced.batches
+    by = {"new.csv": "bytes", "digest": "bytes", "run": ""}.get(place, "output")
+    assert (traced.kind, use.by, use.is_replaced) == ("batch" if place == "run" else "source", by, False)
+    record = use.record
+    assert (record.name, record.version, record.digest, record.status) == (*scored_by(store), "succeeded")
+    assert (record.num_rows, record.num_rejected, record.is_job) == (20, 0, False)
+    assert (record.source, record.output) == (str(tmp_path / "new.csv"), str(tmp_path / "scored"))
+    size = (tmp_path / "new.csv").stat().st_size
+    assert record.files == ({"name": "new.csv", "bytes": size, "sha256": digest},)
+    assert f"new.csv {digest[:12]}" in traced.summary
+    assert f"{scored.run_id} by plain version 1" in traced.summary
+
+
+def scored_by(store):
+    return tuple(registry.resolve(store, "plain", 1))
+
+
+def test_a_version_lists_what_it_predicted_and_an_output_that_was_replaced_is_said_to_be(store, tmp_path, scored):
+    (version,) = operate.lineage("plain@1", store=store.root).versions
+    assert [each.record.run_id for each in version.batches] == [scored.run_id]
+    assert f"batch    {scored.run_id[:8]} succeeded: " in operate.lineage("plain@1", store=store.root).summary
+    (tmp_path / "new.csv").write_text("x,colour\n1,r\n")
+    later = batch.predict(store, "plain@1", tmp_path / "new.csv", tmp_path / "scored", plan="task")
+    both = {
+        use.record.run_id: use.is_replaced for use in operate.lineage("plain@1", store=store.root).versions[0].batches
+    }
+    assert both == {scored.run_id: True, later.run_id: False}
+
+
+def test_why_tells_a_batch_prediction_that_failed_until_it_succeeds(store, tmp_path):
+    (tmp_path / "new.csv").write_text("x,colour\nmany,r\n2,g\n")
+    with pytest.raises(errors.ContractError):
+        batch.predict(store, "plain@1", tmp_path / "new.csv", tmp_path / "out", plan="task")
+    (failed,) = batch_records.records(store, "plain")
+    explained = operate.why(failed.run_id, store=store.root)
+    assert (explained.name, explained.run, explained.status) == ("plain", failed.run_id, "failed")
+    assert f"plain: batch prediction {failed.run_id} of " in explained.summary
+    (statement,) = explained.statements
+    assert statement.is_cause
+    assert "rows that do not fit the model: got 1 of 2" in statement.words
+    assert statement.read == (f"{tmp_path / 'new.csv'}, by version 1",)
+    assert statement in operate.why("plain", store=store.root).statements
+    batch.predict(store, "plain@1", tmp_path / "new.csv", tmp_path / "out", plan="task", max_rejected_fraction=0.5)
+    (statement,) = [each for each in operate.why("plain", store=store.root).statements if each.about == "batch"]
+    assert (statement.is_cause, "1 of 2 rows of" in statement.words) == (False, True)
+
+
 def test_what_is_no_longer_stored_is_said_and_the_record_of_the_run_still_names_the_rows(store):
     entry = registry.resolve(store, "small", 1)
     before = operate.lineage("small@1", store=store.root).versions[0]
@@ -198,7 +257,7 @@ def test_the_verb_prints_the_chain_and_the_same_as_json(store):
     done = CliRunner().invoke(app, ["lineage", name, "--json", "--store", str(store.root)])
     value = json.loads(done.stdout)
     assert value.keys() == {
-        "kind", "target", "model", "rows", "searched", "snapshots", "runs", "versions", "gone"
+        "kind", "target", "model", "rows", "searched", "snapshots", "runs", "batches", "versions", "gone"
     }  # fmt: skip
     assert value["rows"][0]["row"] == 1
 
