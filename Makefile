@@ -62,7 +62,7 @@ format: $(STAMP) ## Rewrite the files as `make check` wants them
 docs: $(STAMP) ## Write the generated pages: docs/recipe.md, docs/metrics.md
 	$(BIN)/python tests/support/reference_pages.py
 
-picture: $(STAMP) ## Draw docs/report.png, a page of the flights' report (needs chromium)
+picture: $(STAMP) ## Draw the pictures in docs/: of a report and of the console (needs chromium)
 	$(BIN)/python tests/support/picture.py
 
 lock: | $(BIN)/uv ## Remake requirements.lock from pyproject.toml (UPGRADE=1 takes newer versions)
