@@ -17,6 +17,8 @@ from mlsys.deploy import batch, batch_records, prediction_log, row_ids
 from mlsys.deploy.batch_queue import JobQueue, JobSpec
 from mlsys.deploy.prediction_log import SPANS, Span
 from mlsys.store import Store, read_json
+from mlsys.web_console.lineage_page import lineage_page
+from mlsys.web_console.page_frame import Links
 from mlsys.workflow import lineage, receipts, run_record, source_lineage
 
 QUICK = {"selection.families": ["linear"], "tune.trials": 0, "split.folds": 2}
@@ -165,6 +167,12 @@ def test_a_batch_prediction_is_found_from_its_file_its_output_and_its_id(store, 
     assert record.files == ({"name": "new.csv", "bytes": size, "sha256": digest},)
     assert f"new.csv {digest[:12]}" in traced.summary
     assert f"{scored.run_id} by plain version 1" in traced.summary
+
+
+def test_the_page_of_a_batch_prediction_names_its_files_and_its_version(store, tmp_path, scored):
+    traced = operate.lineage(scored.run_id, store=store.root).to_json()
+    page = lineage_page(Links(""), scored.run_id, traced)
+    assert [text for text in (scored.run_id, "plain@1", str(tmp_path / "scored")) if text not in page] == []
 
 
 def scored_by(store):
