@@ -37,9 +37,11 @@ from mlsys.registry import LedgerEntry
 from mlsys.store import Store
 from mlsys.workflow import inventory, maintenance_schedule, replays, retention, scripts, watch
 from mlsys.workflow.alerting import alerts as alerts  # noqa: PLC0414  (operations like those below)
+from mlsys.workflow.behaviour_tests import behaviours as behaviours  # noqa: PLC0414
 from mlsys.workflow.maintenance import maintain as maintain  # noqa: PLC0414
 from mlsys.workflow.maintenance_schedule import end_maintenance as end_maintenance  # noqa: PLC0414
 from mlsys.workflow.maintenance_schedule import schedule_maintenance as schedule_maintenance  # noqa: PLC0414
+from mlsys.workflow.model_card import card as card  # noqa: PLC0414
 from mlsys.workflow.replays import Replay
 from mlsys.workflow.results import MonitorResult
 from mlsys.workflow.retention import Leftover

@@ -7,7 +7,7 @@ again. ``jobs/<step>.py`` does the same with ``--recipe``. A name verb never run
 exit  meaning
 ====  =============================================================================
 0     done
-1     the model did not pass its gate; a replay gave another bundle
+1     the model did not pass its gate, or a behavioural test; a replay gave another bundle
 2     something must be mended first: the recipe, the data, the cluster
 3, 4  of ``monitor``: watch the model, or train it again (`mlsys.monitor.decision`)
 3     of ``profile``: a column drifted, is gone or of another kind
@@ -27,6 +27,7 @@ exit  meaning
 `together_verbs`    together serve, show, stop
 `watch_verbs`       monitor, alerts, labels
 `table_verbs`       profile
+`card_verbs`        card, behaviours
 `provenance_verbs`  reproduce, why, lineage
 `cluster_verbs`     up, down, status, console, env, logs, gc
 `key_verbs`         keys add, list, rotate, revoke
@@ -38,6 +39,7 @@ from __future__ import annotations
 
 from mlsys.cli import (  # noqa: F401  (the verbs)
     batch_verbs,
+    card_verbs,
     cluster_verbs,
     key_verbs,
     maintain_verbs,

@@ -174,9 +174,9 @@ def materialize(
 @app.command(rich_help_panel=RECIPES)
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors."""
-    from mlsys.evaluate.metrics import METRICS
+    from mlsys.evaluate.metrics import METRICS, OF_FORECASTS, UTILITY
     from mlsys.models import FAMILIES
     from mlsys.readers import registry
     from mlsys.recipe import json_schema
 
-    typer.echo(json_schema(FAMILIES, METRICS, registry.formats()), nl=False)
+    typer.echo(json_schema(FAMILIES, METRICS, registry.formats(), (*OF_FORECASTS, UTILITY)), nl=False)

@@ -31,8 +31,9 @@ from typing import Any, Literal
 from mlsys import cluster, errors
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
-from mlsys.evaluate import access_log, baseline, held_out, intervals, metrics, resampling
+from mlsys.evaluate import access_log, baseline, held_out, intervals, metrics, resampling, side_by_side
 from mlsys.evaluate.intervals import Estimate
+from mlsys.evaluate.scoring import jsonable
 from mlsys.evaluate.unseen_rows import UnseenRows
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
@@ -67,6 +68,8 @@ class Comparison:
         Test rows that were compared on, and those left out because the champion has seen them.
     resampling
         How the interval was made.
+    beside
+        All that a person compares the two by (`side_by_side`), as JSON values.
     """
 
     challenger: str
@@ -84,6 +87,7 @@ class Comparison:
     num_left_out: int = 0
     resampling: dict[str, Any] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
+    beside: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as JSON values."""
@@ -101,8 +105,9 @@ def compare(
 ) -> Comparison:
     """Compare a new model with the champion on the test rows of a split that the champion has not seen.
 
-    Of the recipe it reads ``name``, ``seed``, ``data.timezone``, ``selection.metric``, ``evaluate.bootstrap``,
-    ``evaluate.confidence`` and ``deploy.margin``. The opening of the test rows is recorded.
+    Of the recipe it reads ``name``, ``seed``, ``data.timezone``, ``selection.metric``, ``deploy.margin`` and, of
+    ``evaluate``, ``bootstrap``, ``confidence``, ``slices``, ``min_slice_rows`` and ``utility``. The opening of the
+    test rows is recorded.
 
     Raises
     ------
@@ -179,7 +184,8 @@ def _compare(store: Store, challenger: Bundle, champion: Bundle, split: Split, r
     if num_rows < MIN_ROWS:
         reason = f"{num_rows} test rows that the champion has not seen; a comparison needs {MIN_ROWS}"
         return _not_comparable(challenger, champion, reason, num_rows=num_rows, num_left_out=num_test - num_rows)
-    both = held_out.predict([challenger, champion], split, recipe.data.timezone, keep=unseen)
+    columns = side_by_side.columns(split, recipe, challenger.task)
+    both = held_out.predict([challenger, champion], split, recipe.data.timezone, columns, keep=unseen)
     # 2. The gain under the weights that the split asks for.
     metric = baseline.metric_of(challenger, recipe)
     prepared = [
@@ -203,6 +209,7 @@ def _compare(store: Store, challenger: Bundle, champion: Bundle, split: Split, r
         "num_rows": num_rows,
         "num_left_out": num_test - num_rows,
         "resampling": units.to_json(num_rows, plan),
+        "beside": jsonable(side_by_side.compare([challenger, champion], split, recipe, metric, both, plan)),
     }
     return judge(challenger.digest, champion.digest, gain, facts)
 

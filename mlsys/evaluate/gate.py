@@ -9,7 +9,7 @@ does a strict bound without an interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,7 +45,9 @@ class Verdict:
         return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
 
 
-def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str, *, is_forecast: bool = False) -> None:
+def check_names(
+    gate: Mapping[str, Threshold], kind: TaskKind | str, *, is_forecast: bool = False, has_utility: bool = False
+) -> None:
     """Refuse bounds that cannot be judged, before any row is opened.
 
     Raises
@@ -54,7 +56,7 @@ def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str, *, is_forec
         A name is no metric of this kind of task, or a bound has neither `min` nor `max`.
     """
     known = [metric.name for metric in metrics.all_for(kind, *gate)]
-    known += metrics.OF_FORECASTS if is_forecast else ()
+    known += (*(metrics.OF_FORECASTS if is_forecast else ()), *([metrics.UTILITY] if has_utility else []))
     for name, bound in gate.items():
         if name not in known:
             expected, hint = f"a metric of a {TaskKind(kind).value} task", errors.did_you_mean(name, known)
@@ -64,15 +66,16 @@ def check_names(gate: Mapping[str, Threshold], kind: TaskKind | str, *, is_forec
             raise errors.RecipeError.build(where, got="no bound", expected="min, max or both", hint=hint, field=name)
 
 
-def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdict:
-    """Judge an evaluation by each bound of the gate, then by the comparison with the dummy.
+def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold], beside: Sequence[Check] = ()) -> Verdict:
+    """Judge an evaluation by each bound of the gate, by checks `beside` them, and by the comparison with the dummy.
 
     Raises
     ------
     RecipeError
         A bound cannot be judged; see `check_names`.
     """
-    check_names(gate, evaluation["task"]["kind"], is_forecast=bool(evaluation["task"].get("forecast")))
+    is_forecast, has_utility = bool(evaluation["task"].get("forecast")), metrics.UTILITY in evaluation["metrics"]
+    check_names(gate, evaluation["task"]["kind"], is_forecast=is_forecast, has_utility=has_utility)
     rows = Rows(evaluation.get("num_rows", 0), evaluation.get("resampling", {}))
     checks = [
         _bound(name, evaluation["metrics"].get(name) or {}, side, limit, rows, strict=bound.strict)
@@ -81,7 +84,7 @@ def judge(evaluation: Mapping[str, Any], gate: Mapping[str, Threshold]) -> Verdi
         if limit is not None
     ]
     is_dummy = evaluation.get("family") == models.BASELINE
-    return Verdict((*checks, _is_dummy(evaluation) if is_dummy else _beats_dummy(evaluation, rows)))
+    return Verdict((*checks, *beside, _is_dummy(evaluation) if is_dummy else _beats_dummy(evaluation, rows)))
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ MORE_ROWS = "bring more rows, or give the test part more of them under split"
 def _bound(name: str, metric: Mapping[str, Any], side: str, limit: float, rows: Rows, *, strict: bool) -> Check:
     """Check one side of a bound; if strict, the end of the interval that is nearer to it must keep it."""
     words, end, edge = ("at least", "low", "begins") if side == "min" else ("at most", "high", "ends")
-    value, compared = _number(metric.get("value")), _number(metric.get(end if strict else "value"))
+    value, compared = number(metric.get("value")), number(metric.get(end if strict else "value"))
     bound = f"{words} {limit:g}" + (", with its whole interval" if strict else "")
     if value is None:
         reason = f"{name} is not defined on these rows"
@@ -123,7 +126,7 @@ def _bound(name: str, metric: Mapping[str, Any], side: str, limit: float, rows: 
     if passed:
         return Check(name, value, bound, passed=True, reason=reason)
     advice = f"{abs(compared - limit):.4f} from the bound: a better model, or a bound that it keeps: "
-    advice += f"evaluate.gate.{name}.{side}: {_nearest_bound(compared, side)}"
+    advice += f"evaluate.gate.{name}.{side}: {nearest_bound(compared, side)}"
     if (value - limit if side == "min" else limit - value) > 0:
         needed = rows.enough(abs(value - limit), abs(value - compared))
         advice = f"the value keeps the bound: {needed} would do if it stays, or a bound without strict"
@@ -147,7 +150,7 @@ def _beats_dummy(evaluation: Mapping[str, Any], rows: Rows) -> Check:
     """Check that the gain over the dummy on the same rows, with its interval, is above 0."""
     dummy = evaluation.get("dummy") or {}
     gain = dummy.get("gain") or {}
-    value, low = _number(gain.get("value")), _number(gain.get("low"))
+    value, low = number(gain.get("value")), number(gain.get("low"))
     named = _floor(evaluation)
     name, bound = f"beats the {named}", f"a gain in {dummy.get('metric', 'the metric')} above 0"
     if value is None:
@@ -179,14 +182,14 @@ def _because(estimate: Mapping[str, Any]) -> str:
     return f": {estimate['reason']}" if estimate.get("reason") else ""
 
 
-def _nearest_bound(value: float, side: str) -> str:
+def nearest_bound(value: float, side: str) -> str:
     """Write the nearest bound of three digits that a value keeps."""
     step = 10.0 ** (math.floor(math.log10(max(abs(value), 1e-12))) - 2)
     steps = math.floor(value / step + 1e-9) if side == "min" else math.ceil(value / step - 1e-9)
     return f"{steps * step:.6g}"
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """Give a finite number as it is, and None for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and abs(value) < float("inf") else None

@@ -367,6 +367,10 @@ OF_FORECASTS = ("mase", "skill")
 """Metrics that an evaluation of forecasts has besides, which need the past of a row (`forecast_metrics`)."""
 
 
+UTILITY = "utility"
+"""The metric that an evaluation has besides where the recipe says what a prediction is worth (`utility`)."""
+
+
 def register(metric: Metric) -> None:
     """Make a metric known in this process; recipes may then name it.
 
@@ -390,8 +394,11 @@ def check_names(recipe: Recipe) -> None:
     """
     named = [("selection.metric", recipe.selection.metric), *(("evaluate.gate", name) for name in recipe.evaluate.gate)]
     for key, name in named:
-        of_forecasts = key == "evaluate.gate" and recipe.forecast is not None and name in OF_FORECASTS
-        if name != "auto" and name not in METRICS and not of_forecasts:
+        is_beside = key == "evaluate.gate" and (
+            (recipe.forecast is not None and name in OF_FORECASTS)
+            or (recipe.evaluate.utility is not None and name == UTILITY)
+        )
+        if name != "auto" and name not in METRICS and not is_beside:
             hint = errors.did_you_mean(name, METRICS)
             raise errors.RecipeError.build(f"recipe: {key}", got=name, expected="a metric", hint=hint, field=name)
     _check_loss(recipe)

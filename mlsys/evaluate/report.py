@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mlsys.evaluate import behaviours_report, explained_report, fairness_report
 from mlsys.evaluate.metrics import METRICS
 from mlsys.reports import charts, formats
-from mlsys.reports.page import Html, Page, alert, badge, code, details, facts, figure, grid, paragraph, table
+from mlsys.reports.page import Html, Page, alert, badge, code, details, facts, figure, grid, heading, paragraph, table
 
 Evaluation = Mapping[str, Any]
 
@@ -32,6 +33,14 @@ def page(evaluation: Evaluation) -> str:
     else:
         document.section("Predictions", classification_figures(evaluation))
         document.section("Classes", _classes(evaluation))
+    if "explained" in evaluation:
+        document.section("What the model goes by", *explained_report.blocks(evaluation))
+    if "utility" in evaluation:
+        document.section("Utility", *_utility(evaluation))
+    if "fairness" in evaluation:
+        document.section("Fairness", *fairness_report.blocks(evaluation["fairness"]))
+    if "behaviours" in evaluation:
+        document.section("Behaviours", *behaviours_report.blocks(evaluation["behaviours"]))
     document.section("Slices", *_slices(evaluation), note=_slices_note(evaluation["slices"]))
     document.section("About this evaluation", *_about(evaluation))
     return document.html()
@@ -46,8 +55,8 @@ def _subtitle(evaluation: Evaluation) -> str:
 def _verdict(evaluation: Evaluation) -> list[Html]:
     metric, gain = evaluation["metrics"][evaluation["metric"]], evaluation["dummy"]["gain"]
     tiles: list[tuple[str, object] | tuple[str, object, object]] = [
-        (metric["title"], formats.number(metric["value"]), _interval(metric)),
-        (f"Gain over the {_floor(evaluation)}", formats.number(gain["value"]), _interval(gain)),
+        (metric["title"], formats.number(metric["value"]), interval_or_reason(metric)),
+        (f"Gain over the {_floor(evaluation)}", formats.number(gain["value"]), interval_or_reason(gain)),
         ("Test rows", evaluation["num_rows"]),
     ]
     if evaluation["threshold"] is not None and "labels" not in evaluation:
@@ -81,10 +90,11 @@ def _intervals_note(resampling: Mapping[str, Any]) -> str:
     if not resampling["num_resamples"]:
         return "Without intervals: the recipe asks for no resamples."
     means = "what other test rows of the same kind would give, not what another time would"
-    return f"Intervals are {formats.percent(resampling['confidence'], 0)} intervals by {_how(resampling)}: {means}."
+    level = formats.percent(resampling["confidence"], 0)
+    return f"Intervals are {level} intervals by {how_resampled(resampling)}: {means}."
 
 
-def _how(resampling: Mapping[str, Any]) -> str:
+def how_resampled(resampling: Mapping[str, Any]) -> str:
     """Say what was resampled, and how often."""
     if resampling["unit"] == "rows":
         return f"the {resampling['method']}, {resampling['num_resamples']} resamples of rows"
@@ -101,7 +111,9 @@ def _metrics(evaluation: Evaluation) -> list[Html]:
     measured = evaluation["metrics"]
     floor = _floor(evaluation)
     columns = ["metric", "value", "interval", floor, "better"]
-    rows = [[m["title"], m["value"], _interval(m), m["dummy"], _better(name, m)] for name, m in measured.items()]
+    rows = [
+        [m["title"], m["value"], interval_or_reason(m), m["dummy"], _better(name, m)] for name, m in measured.items()
+    ]
     says = "says the same for every row" if floor == "dummy" else "repeats the last season"
     caption = f"On the test rows, beside a {floor} that {says}"
     meanings = table([[m["title"], m["meaning"]] for m in measured.values()], ["metric", "definition"], align="lw")
@@ -118,7 +130,7 @@ def _floor(evaluation: Evaluation) -> str:
     return str(evaluation["dummy"].get("named", "dummy"))
 
 
-def _interval(estimate: Mapping[str, Any]) -> str:
+def interval_or_reason(estimate: Mapping[str, Any]) -> str:
     """Write an interval, or why there is none."""
     if estimate["low"] is None and estimate["reason"]:
         return f"none: {estimate['reason']}"
@@ -274,6 +286,33 @@ def _labels(evaluation: Evaluation) -> list[Html]:
     return [grid(*(figure(svg, text) for svg, text in zip(drawn, captions, strict=True) if svg)), listed]
 
 
+def _utility(evaluation: Mapping[str, Any]) -> list[Html]:
+    """Draw the mean utility at each threshold, with the chosen one."""
+    curve, own = evaluation["utility"], evaluation["metrics"]["utility"]
+    known = [(t, v) for t, v in zip(curve["threshold"], curve["value"], strict=True) if v is not None]
+    worth = code(curve["sql"])
+    if not known:
+        return [paragraph("A row has no number: the mean of ", worth, " is not defined.")]
+    values = [v for _, v in known]
+    drawn = charts.curve(
+        {"mean utility": ([t for t, _ in known], values)},
+        title="Utility by threshold", x_label="threshold", y_label="mean utility a row",
+        upright=("chosen", evaluation["threshold"]), y_range=(min(values), max(values)),
+    )  # fmt: skip
+    best = curve["best"]
+    tiles: list[tuple[str, object] | tuple[str, object, object]] = [
+        ("Mean utility a row", formats.number(own["value"]), interval_or_reason(own)),
+        (f"Of the {_floor(evaluation)}", formats.number(own["dummy"])),
+        ("No row called", formats.number(values[-1] if known[-1][0] == 1 else None)),
+        ("Every row called", formats.number(values[0] if known[0][0] == 0 else None)),
+    ]
+    text = (
+        f"On these rows the mean is greatest, {formats.number(best['value'])}, at a threshold of "
+        f"{formats.number(best['threshold'])}; one that is chosen on them looks better than it is."
+    )
+    return [paragraph("The mean over the test rows of ", worth, "."), facts(tiles), figure(drawn, text)]
+
+
 def _slices_note(slices: Mapping[str, Any]) -> str:
     left_out = f"; {slices['num_too_small']} with fewer than {slices['min_rows']} rows were left out"
     small = left_out if slices["num_too_small"] else ""
@@ -289,6 +328,7 @@ def _slices(evaluation: Evaluation) -> list[Html]:
     slices, metric = evaluation["slices"], evaluation["metrics"][evaluation["metric"]]
     if not slices["rows"]:
         return [paragraph("No slice has enough rows.")]
+    pairs = _pairs(slices["pairs"], metric["title"], slices["confidence"]) if slices.get("pairs") else []
     dots = []
     for row in [row for row in slices["rows"] if row["value"] is not None][:MOST_SLICES]:
         name, text = f"{row['column']}: {row['slice']}", f"{formats.number(row['value'])} ({row['num_rows']:,})"
@@ -296,7 +336,28 @@ def _slices(evaluation: Evaluation) -> list[Html]:
         dots.append(charts.Interval(name, *values, "bad" if row["worse"] else "plain", text))
     title = f"{metric['title']} of the worst slices"
     drawn = charts.intervals(dots, title=title, reference=slices["overall"], reference_label="all rows")
-    return [figure(drawn, _slices_caption(evaluation)), _slices_table(evaluation, metric["title"])]
+    return [figure(drawn, _slices_caption(evaluation)), _slices_table(evaluation, metric["title"]), *pairs]
+
+
+def _pairs(pairs: Mapping[str, Any], title: str, confidence: float) -> list[Html]:
+    """List the pairs of values that were found, or say that none was."""
+    looked = f"{pairs['num_tested']:,} pairs of values of {formats.count(pairs['num_columns'], 'column')}"
+    level = formats.percent(1 - confidence, 0)
+    rule = (
+        f"Searched were {looked} for rows with a greater {pairs['loss']} than the others of either value; a pair is "
+        f"listed if that holds at a false discovery rate of {level} over all of them (Benjamini & Yekutieli 2001)."
+    )
+    if not pairs["rows"]:
+        return [heading("Pairs of columns"), paragraph(f"No pair was found. {rule}")]
+    rows = [
+        [r["column"], r["slice"], r["num_rows"], r["value"], formats.interval(r["low"], r["high"]), r["mean_loss"],
+         *r["others"], r["p_value"]]
+        for r in pairs["rows"]
+    ]  # fmt: skip
+    loss = f"mean {pairs['loss']}"
+    columns = ["columns", "values", "rows", title, "interval", loss, "rest of the first", "rest of the second", "p"]
+    listed = table(rows, columns, align="ll" + "r" * 7, caption="The surest first; p is adjusted", sortable=True)
+    return [heading("Pairs of columns"), paragraph(rule), listed]
 
 
 def _slices_caption(evaluation: Evaluation) -> str:
@@ -329,7 +390,7 @@ def _about(evaluation: Evaluation) -> list[Html]:
     rows = [
         ["bundle", code(evaluation["bundle"])],
         ["split", code(evaluation["split"])],
-        ["intervals", f"{_how(resampling)}; seed {resampling['seed']}"],
+        ["intervals", f"{how_resampled(resampling)}; seed {resampling['seed']}"],
         ["columns without slices", ", ".join(evaluation["slices"]["columns_left_out"]) or "none"],
     ]
     unseen, rare = evaluation["unseen"], evaluation["rare"]
@@ -341,29 +402,3 @@ def _about(evaluation: Evaluation) -> list[Html]:
         header = ["column", "never", "too seldom"]
         blocks.append(table(strange, header, caption=caption, sortable=len(strange) > 3))
     return blocks
-
-
-def comparison_page(name: str, comparison: Mapping[str, Any]) -> str:
-    """Draw the comparison with the champion, as `champion.compare` made it, as one self-contained HTML file."""
-    promotes = comparison["promotes"]
-    mark = badge("good", "promoted") if promotes else badge("bad", "not promoted")
-    document = Page(f"{name} against its champion", comparison["reason"], mark=mark)
-    tiles: list[tuple[str, object] | tuple[str, object, object]] = [
-        ("Test rows", comparison["num_rows"]),
-        ("Left out", comparison["num_left_out"], "rows that the champion has seen"),
-    ]
-    if comparison["gain"]:
-        title, gain = comparison["title"], comparison["gain"]
-        tiles = [
-            (f"{title}, new", formats.number(comparison["challenger_value"])),
-            (f"{title}, champion", formats.number(comparison["champion_value"])),
-            ("Gain", formats.number(gain["value"]), _interval(gain)),
-            ("Margin", formats.number(comparison["margin"])),
-            *tiles,
-        ]
-    rows = [["new model", code(comparison["challenger"])], ["champion", code(comparison["champion"])]]
-    if comparison["resampling"]:
-        rows.append(["interval", _how(comparison["resampling"])])
-    document.section("Decision", facts(tiles), *(paragraph(line) for line in comparison["advice"]))
-    document.section("About this comparison", table(rows, ["", ""], align="lw"))
-    return document.html()

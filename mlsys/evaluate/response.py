@@ -7,7 +7,7 @@ by it: where the mean prediction is the same for all values, a column may move a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mlsys.bundle import Bundle
 from mlsys.dataset import Split
 from mlsys.predict import Predictor
-from mlsys.schema import Column, Kind, Task, TaskKind
+from mlsys.schema import Column, Kind, TaskKind
 from mlsys.statistics import ColumnStatistics
 from mlsys.statistics.arrays import Floats
 
@@ -80,8 +80,24 @@ def responses(bundle: Bundle, split: Split, timezone: str) -> dict[str, Any]:
     answered: dict[str, Any] = {}
     for together in _batches(known, MAX_VALUES // (conformed.num_rows * conformed.num_columns)):
         answered |= _responses(predictor, conformed, together)
-    spread = _output(predictor, conformed, bundle.task).std(axis=0)
+    spread = output_of(predictor, conformed).std(axis=0)
     return {"num_rows": conformed.num_rows, "spread": spread.tolist(), "columns": {**unread, **answered}}
+
+
+def by_span(names: Iterable[str], responses: Mapping[str, Any]) -> list[str]:
+    """Order columns: first those without a response, then those to whose values the mean prediction responds most.
+
+    >>> answered = {"columns": {"a": {"output": [[0.1], [0.2]]}, "b": {"output": [[0.1], [0.9]]}}}
+    >>> by_span(["a", "b", "text"], answered)
+    ['text', 'b', 'a']
+    """
+    known = responses.get("columns", {})
+
+    def span(name: str) -> float:
+        output = np.asarray(known.get(name, {}).get("output") or [], np.float64)
+        return float(np.ptp(output, axis=0).max()) if output.size else np.inf
+
+    return sorted(names, key=lambda name: -span(name))
 
 
 def _rows(bundle: Bundle, split: Split, count: int) -> pa.Table:
@@ -126,7 +142,7 @@ def _responses(predictor: Predictor, rows: pa.Table, values: dict[str, list[Any]
         column = pa.chunked_array([*before.chunks, *replaced, *after.chunks], kind)
         table = table.set_column(place, table.schema.field(name), column.combine_chunks())
         first = end
-    output = _output(predictor, table, predictor.task)
+    output = output_of(predictor, table)
     means = output.reshape(num_values, num_rows, -1).mean(axis=1)
     ends = np.cumsum([len(own) for own in values.values()])[:-1]
     parts = np.split(means, ends)
@@ -150,10 +166,10 @@ def _values(column: Column, statistics: ColumnStatistics, kind: pa.DataType) -> 
     return [*values, None]
 
 
-def _output(predictor: Predictor, rows: pa.Table, task: Task) -> Floats:
-    """The model's outputs of shape (n, outputs): one for two classes or a value, else one for each class."""
+def output_of(predictor: Predictor, rows: pa.Table) -> Floats:
+    """The model's outputs for conformed rows, (n, outputs): one for two classes or a value, else one for each class."""
     predictions = predictor.conformed_table(rows)
     if predictions.probabilities is None:
         return np.asarray(predictions.score, np.float64)[:, None]
     outputs = np.asarray(predictions.probabilities, np.float64)
-    return outputs[:, 1:] if task.kind is TaskKind.BINARY else outputs
+    return outputs[:, 1:] if predictor.task.kind is TaskKind.BINARY else outputs

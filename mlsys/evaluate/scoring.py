@@ -6,6 +6,7 @@ intervals that fit the split (`resampling`, `intervals`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,29 +20,37 @@ from mlsys.dataset import Split
 from mlsys.evaluate import (
     access_log,
     baseline,
+    behaviours,
+    explained,
+    fairness,
     forecast_metrics,
     gate,
     held_out,
     intervals,
     loss_model,
     metrics,
+    pair_slices,
     ranking_metrics,
     recalibration,
     resampling,
     response,
     slices,
     thresholds,
+    utility,
 )
 from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.intervals import ResamplingPlan
 from mlsys.recipe import Recipe
-from mlsys.schema import Task, TaskKind
+from mlsys.schema import Column, Task, TaskKind
 from mlsys.statistics.arrays import Floats
 from mlsys.store import Store
 
 FORMAT = 2
 MAX_CURVES = 8
 """Classes with a ROC curve of their own."""
+
+LONG_S = 5.0
+"""Seconds from which an evaluation says where they went."""
 
 Evaluation = dict[str, Any]
 
@@ -70,18 +79,26 @@ def score(
     SealedError
         `split` does not hold the test part.
     """
-    gate.check_names(recipe.evaluate.gate, bundle.task.kind, is_forecast=bundle.task.forecast is not None)
+    beside = {"is_forecast": bundle.task.forecast is not None, "has_utility": recipe.evaluate.utility is not None}
+    gate.check_names(recipe.evaluate.gate, bundle.task.kind, **beside)
+    utility.check(recipe.evaluate.utility, split.schema, bundle.task)
     baseline.metric_of(bundle, recipe)
     slices.columns(split.schema, recipe.evaluate.slices)
     slices.check_groups(split, bundle.task, recipe.evaluate.slices)
+    fairness.check(recipe.evaluate.fairness, split.schema, bundle.task)
+    behaviours.check(recipe.evaluate.behaviours, bundle, recipe.data.timezone)
     split.paths("test")
     rows = cluster.call(access_log.digest_of_rows, split.only("test"), threads=1)
     earlier = access_log.record(store, rows, name=recipe.name, split=split.digest, bundle=bundle.digest, reason=reason)
     progress(f"opening {split.num_rows.get('test', 0):,} test rows")
-    evaluation = cluster.call(_evaluate, bundle, split.only("train", "test"), recipe)
+    evaluation, seconds = cluster.call(_evaluate, bundle, split.only("train", "test"), recipe)
+    if sum(seconds.values()) >= LONG_S:
+        progress("evaluated: " + ", ".join(f"{what} {spent:.1f} s" for what, spent in seconds.items()))
     others = {opening.bundle for opening in earlier} - {bundle.digest}
     evaluation["openings"] = {"earlier": len(earlier), "other_bundles": len(others)}
-    evaluation["verdict"] = gate.judge(evaluation, recipe.evaluate.gate).to_json()
+    checks = fairness.checks(evaluation["fairness"]) if "fairness" in evaluation else []
+    checks += behaviours.checks(evaluation.get("behaviours", []))
+    evaluation["verdict"] = gate.judge(evaluation, recipe.evaluate.gate, checks).to_json()
     return evaluation
 
 
@@ -97,13 +114,29 @@ def summary(evaluation: Evaluation) -> str:
     return f"{evaluation['num_rows']:,} test rows, {metric['title']} {value}{ends}, {verdict}"
 
 
-def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
-    task, section = bundle.task, recipe.evaluate
+class _Laps:
+    """Seconds of the parts of an evaluation, which are said where they are long and are no part of it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def end(self, part: str) -> None:
+        """End a part; the next one begins."""
+        now = time.monotonic()
+        self.seconds[part], self._began = now - self._began, now
+
+
+def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> tuple[Evaluation, dict[str, float]]:
+    task, section, laps = bundle.task, recipe.evaluate, _Laps()
     # 1. Predictions of the model and of the dummy.
     sliced = slices.columns(split.schema, section.slices)
+    compared = fairness.check(section.fairness, split.schema, task)
     answered = response.responses(bundle, split, recipe.data.timezone)
+    laps.end("responses")
     of_loss = loss_model.columns(answered, split.num_rows.get("test", 0)) if task.kind is TaskKind.REGRESSION else []
-    names = [*(column.name for column in sliced), *forecast_metrics.columns(task), *of_loss]
+    names = [*(column.name for column in (*sliced, *compared)), *forecast_metrics.columns(task), *of_loss]
+    names += utility.check(section.utility, split.schema, task)
     scored = held_out.predict([bundle], split, recipe.data.timezone, names)
     metric = baseline.metric_of(bundle, recipe)
     cut = 0.5 if bundle.threshold is None else bundle.threshold
@@ -111,34 +144,31 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
     naive = baseline.naive_forecasts(scored.context, task)
     same = baseline.dummy_scores(split, task, len(scored.y), metric, scored.exposure, naive)
     dummy = metrics.Predicted(same, cut, scored.groups)
+    laps.end("predictions")
     # 2. What belongs together when an interval is made.
     statistic = metric.under(scored.y, predicted.of(metric.needs), scored.weight)
     units = resampling.choose(scored.rows, statistic, seed=recipe.seed)
     plan = units.plan(section.bootstrap, section.confidence, recipe.seed)
     # 3. Every metric on all rows, and the chosen one on slices.
-    whole = slices.of_groups(scored.context, sliced, task)
-    parts, left_out = slices.find(scored.context, whole, named=bool(section.slices))
-    left_out += [column.name for column in sliced if column not in whole]
-    judged = slices.judge(
-        parts,
-        metric,
-        scored.y,
-        predicted.of(metric.needs),
-        plan,
-        min_rows=section.min_slice_rows,
-        weight=scored.weight,
-    )
     known = metrics.all_for(task.kind, metric.name, metrics.usual(task), *section.gate)
     known += forecast_metrics.of_rows(split, task, scored.context, same)
+    if section.utility is not None:
+        known.append(utility.metric(section.utility, scored.context, task, cut))
     value = {
         **_facts(bundle, split, recipe, scored),
         "resampling": units.to_json(len(scored.y), plan),
         "metrics": _metrics(known, scored, predicted, dummy, plan),
         "dummy": {**_against_dummy(metric, scored, predicted, dummy, plan), "named": baseline.named(task)},
-        "slices": {**judged, "columns_left_out": left_out},
         "response": answered,
         "estimation": _estimation(bundle, scored, metric, answered, units),
     }
+    laps.end("metrics")
+    value["slices"] = _slices(task, recipe, metric, sliced, (scored, predicted), plan, answered)
+    laps.end("slices")
+    value["explained"] = explained.explain(bundle, split, recipe.data.timezone, metric, scored, plan, answered)
+    laps.end("what the model goes by")
+    # 4. What the recipe asks for beside, and what the kind of task has.
+    value |= _asked(bundle, split, recipe, scored, predicted, plan)
     if task.labels:
         value |= _labels(task, scored.y, predicted, scored.weight)
     elif task.is_classification:
@@ -147,8 +177,57 @@ def _evaluate(bundle: Bundle, split: Split, recipe: Recipe) -> Evaluation:
         value["ranking"] = ranking_metrics.described(scored.y, scored.outputs[0], same, scored.groups)
     else:
         value["regression"] = thresholds.regression(scored.y, scored.outputs[0])
+    laps.end("the rest")
     evaluation: Evaluation = jsonable(value)
-    return evaluation
+    return evaluation, laps.seconds
+
+
+def _slices(
+    task: Task,
+    recipe: Recipe,
+    metric: metrics.Metric,
+    columns: Sequence[Column],
+    judged_rows: tuple[held_out.HeldOut, metrics.Predicted],
+    plan: ResamplingPlan,
+    answered: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Measure the chosen metric on slices by one column, and search pairs of columns."""
+    section, (rows, predicted) = recipe.evaluate, judged_rows
+    whole = slices.of_groups(rows.context, columns, task)
+    parts, left_out = slices.find(rows.context, whole, named=bool(section.slices))
+    output, min_rows = predicted.of(metric.needs), section.min_slice_rows
+    judged = slices.judge(parts, metric, rows.y, output, plan, min_rows=min_rows, weight=rows.weight)
+    loss = pair_slices.losses(task, metric, rows.y, predicted)
+    if loss is not None:
+        order = response.by_span([column.name for column in whole], answered)
+        pairs, searched = pair_slices.find(parts, loss[1], plan, min_rows=min_rows, order=order)
+        listed = pair_slices.judge(pairs, metric, rows.y, output, plan, rows.weight)
+        judged["pairs"] = {"loss": loss[0], **searched, "rows": listed}
+    return {**judged, "columns_left_out": [*left_out, *(each.name for each in columns if each not in whole)]}
+
+
+def _asked(
+    bundle: Bundle,
+    split: Split,
+    recipe: Recipe,
+    rows: held_out.HeldOut,
+    predicted: metrics.Predicted,
+    plan: ResamplingPlan,
+) -> dict[str, Any]:
+    """Measure what the recipe asks for beside metrics: utility by threshold, fairness and behaviours."""
+    task, section, value = bundle.task, recipe.evaluate, dict[str, Any]()
+    if section.utility is not None and task.kind is TaskKind.BINARY:
+        chosen = float(np.asarray(predicted.threshold))
+        curve = utility.by_threshold(section.utility, rows.context, task, predicted.output[:, 1], rows.weight, chosen)
+        value["utility"] = {"sql": section.utility, **curve}
+    compared = fairness.check(section.fairness, split.schema, task)
+    if compared:
+        rows_and_plan = rows.context, compared, rows.y, predicted.label, plan
+        value["fairness"] = fairness.judge(*rows_and_plan, section.fairness, rows.weight)
+    if section.behaviours:
+        asked = section.behaviours, bundle, split, recipe.data.timezone
+        value["behaviours"] = behaviours.judge(*asked, rows.groups)
+    return value
 
 
 def _estimation(

@@ -53,7 +53,7 @@ class Slice:
     rows: NDArray[np.intp]
 
 
-def columns(schema: Schema, named: Sequence[str]) -> list[Column]:
+def columns(schema: Schema, named: Sequence[str], where: str = "recipe: evaluate.slices") -> list[Column]:
     """Choose the columns to slice by: those named in the recipe, else the features that can be sliced.
 
     Raises
@@ -63,11 +63,11 @@ def columns(schema: Schema, named: Sequence[str]) -> list[Column]:
     """
     for name in named:
         if name not in schema:
-            raise errors.RecipeError.unknown_column("recipe: evaluate.slices", name, schema.names)
+            raise errors.RecipeError.unknown_column(where, name, schema.names)
         if schema[name].role is Role.TARGET or schema[name].kind not in (*DISCRETE, *ORDERED):
             got = f"'{name}', a {schema[name].kind.value} column ({schema[name].role.value})"
             expected = "a category, boolean, number, time or text beside the target"
-            raise errors.RecipeError.build("recipe: evaluate.slices", got=got, expected=expected, field=name)
+            raise errors.RecipeError.build(where, got=got, expected=expected, field=name)
     if named:
         return [schema[name] for name in dict.fromkeys(named)]
     return [column for column in schema.features if column.kind in (Kind.CATEGORICAL, Kind.BOOLEAN, Kind.NUMERIC)]
@@ -175,7 +175,7 @@ def judge(
     total = sum(len(part.rows) for part in large)
     affordable = plan.at_most(max(50, BUDGET // max(total, 1)))
     z = jackknife.t_quantile(affordable.freedom, 1 - (1 - plan.confidence) / max(len(large), 1))
-    rows = [_row(part, metric, y, prediction, affordable, weight) for part in large]
+    rows = [measured(part, metric, y, prediction, affordable, weight) for part in large]
     for row in rows:
         row.update(_against_peers(row, [r for r in rows if r["column"] == row["column"]], metric.sign, z))
     rows.sort(key=lambda row: (np.isnan(row["value"]), metric.sign * row["value"]))
@@ -191,7 +191,7 @@ def judge(
     }
 
 
-def _row(
+def measured(
     part: Slice,
     metric: Metric,
     y: NDArray[Any],
@@ -199,6 +199,7 @@ def _row(
     plan: intervals.ResamplingPlan,
     weight: Floats | None,
 ) -> dict[str, Any]:
+    """Compute the metric of one slice, with its interval; as a row of the result."""
     some = part.rows
     statistic = metric.under(y[some], prediction[some], None if weight is None else weight[some])
     estimate = intervals.estimates({"": statistic}, len(some), plan.of(some))[""].within(*metric.bounds)

@@ -13,7 +13,7 @@ is a failure and not a gap in the data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,22 @@ Statistic = Callable[[Floats | None], float]
 
 Prepare = Callable[[NDArray[Any], NDArray[Any]], Statistic]
 
+T = TypeVar("T")
+
 SMALLEST = float(np.finfo(np.float64).eps)
 """Probabilities are kept this far from 0 and 1 in the log loss, as scikit-learn does."""
+
+
+def remembered(function: Callable[[Floats | None], T]) -> Callable[[Floats | None], T]:
+    """The same function of weights, computed once for weights that it is asked for several times in a row."""
+    last: list[tuple[Floats | None, T]] = []
+
+    def value(weight: Floats | None) -> T:
+        if not last or last[0][0] is not weight:
+            last[:] = [(weight, function(weight))]
+        return last[0][1]
+
+    return value
 
 
 def by_rows(function: Callable[[NDArray[Any], NDArray[Any]], float]) -> Prepare:

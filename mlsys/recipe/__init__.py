@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mlsys.recipe.alert_section import AlertSection
 from mlsys.recipe.deploy_section import BatchSection, DeploySection, LimitsSection, RolloutSection
+from mlsys.recipe.evaluate_section import Behaviour, EvaluateSection, FairnessSection, Threshold
 from mlsys.recipe.loading import dump, json_schema, load, override, parse, set_values
 from mlsys.recipe.maintain_section import MaintainSection
 from mlsys.recipe.reading import Reading
@@ -15,7 +16,6 @@ from mlsys.recipe.sections import (
     Aggregate,
     DataSection,
     Dedupe,
-    EvaluateSection,
     FeaturesSection,
     Incremental,
     Join,
@@ -23,17 +23,18 @@ from mlsys.recipe.sections import (
     ReadOptions,
     Recipe,
     SelectionSection,
-    Threshold,
 )
 
 __all__ = [
     "Aggregate",
     "AlertSection",
     "BatchSection",
+    "Behaviour",
     "DataSection",
     "Dedupe",
     "DeploySection",
     "EvaluateSection",
+    "FairnessSection",
     "FeaturesSection",
     "Incremental",
     "Join",

@@ -199,8 +199,16 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
-def json_schema(families: Iterable[str] = (), metrics: Iterable[str] = (), formats: Iterable[str] = ()) -> str:
-    """Write the JSON schema of a recipe, for editors, with the names of known families, metrics and formats."""
+def json_schema(
+    families: Iterable[str] = (),
+    metrics: Iterable[str] = (),
+    formats: Iterable[str] = (),
+    of_gates: Iterable[str] = (),
+) -> str:
+    """Write the JSON schema of a recipe, for editors, with the names of known families, metrics and formats.
+
+    `of_gates` are metrics that a gate may bound beside those that models are compared by.
+    """
     schema = Recipe.model_json_schema()
     sections = {name: section["properties"] for name, section in schema["$defs"].items() if "properties" in section}
     if families := list(families):
@@ -208,7 +216,7 @@ def json_schema(families: Iterable[str] = (), metrics: Iterable[str] = (), forma
         sections["TrainSection"]["family"]["enum"] = ["auto", *families]
     if metrics := list(metrics):
         sections["SelectionSection"]["metric"]["enum"] = ["auto", *metrics]
-        sections["EvaluateSection"]["gate"]["propertyNames"] = {"enum": metrics}
+        sections["EvaluateSection"]["gate"]["propertyNames"] = {"enum": [*metrics, *of_gates]}
     if formats := list(formats):
         sections["Reading"]["format"]["enum"] = ["auto", *formats]
     return json.dumps(schema, indent=2) + "\n"

@@ -10,6 +10,7 @@ from mlsys.recipe import names
 from mlsys.recipe.alert_section import AlertSection
 from mlsys.recipe.columns import Columns, LongSpan, Span
 from mlsys.recipe.deploy_section import DeploySection
+from mlsys.recipe.evaluate_section import EvaluateSection
 from mlsys.recipe.forecast import ForecastSection
 from mlsys.recipe.losses import LossValue
 from mlsys.recipe.maintain_section import MaintainSection
@@ -275,32 +276,6 @@ class TuneSection(Section):
         {}, description="for a parameter the values to choose from, in place of the family's own search space"
     )
     max_rows: int = Field(150_000, ge=100, description="training rows of a trial at most; of more a sample is taken")
-
-
-class Threshold(Section):
-    """A bound on a test metric."""
-
-    min: float | None = Field(None, description="least value of the metric")
-    max: float | None = Field(None, description="largest value of the metric")
-    strict: bool = Field(False, description="compare the worse end of the confidence interval instead of the value")
-
-
-class EvaluateSection(Section):
-    """Step 6, evaluate: the test rows, opened once: metrics with intervals, slices and the gate."""
-
-    slices: tuple[str, ...] = Field(
-        (), description="columns whose values are evaluated one by one; by default slices are found automatically"
-    )
-    min_slice_rows: int = Field(200, ge=10, description="slices with fewer rows are not evaluated")
-    bootstrap: int = Field(200, ge=0, le=10_000, description="bootstrap resamples for the confidence intervals")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence level of the intervals")
-    threshold: Literal["f1", "cost", "half"] = Field(
-        "f1", description="decision threshold: best F1 or least cost on validation, or one half"
-    )
-    cost: dict[Literal["false_positive", "false_negative"], float] = Field(
-        {"false_positive": 1.0, "false_negative": 1.0}, description="cost of each mistake, for threshold: cost"
-    )
-    gate: dict[str, Threshold] = Field({}, description="bounds on test metrics; the model must also beat the dummy")
 
 
 def _attainable(after: tuple[int, int]) -> tuple[int, int]:

@@ -140,13 +140,16 @@ EVALUATE = Step(
 WATCHED = ("data.id", "data.timezone", "selection.metric", "evaluate.confidence", "monitor")
 """Recipe values with which a model is watched: they are noted with it, so that a name is enough for that."""
 
+COMPARED = ("bootstrap", "slices", "min_slice_rows", "utility")
+"""Recipe values with which a new model is compared with the champion."""
+
 DEPLOY = Step(
     "deploy",
     8,
     production.deploy,
     results.DeployResult,
     summary.deployed,
-    reads=("name", "seed", "deploy", "evaluate.bootstrap", *WATCHED),
+    reads=("name", "seed", "deploy", *(f"evaluate.{name}" for name in COMPARED), *WATCHED),
     is_repeated=True,
 )
 MONITOR = Step(

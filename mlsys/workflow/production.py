@@ -104,12 +104,12 @@ def _reason(decision: Promotion, changed: Transition) -> str:
 
 def _compared(context: StepContext, comparison: Comparison | None) -> str | None:
     """Write the page of the comparison with the champion; returns its path."""
-    from mlsys.evaluate import report
+    from mlsys.evaluate import comparison_report
 
     if comparison is None:
         return None
     values = comparison.to_json()
-    return context.report("deploy", report.comparison_page(context.recipe.name, values), values)
+    return context.report("deploy", comparison_report.page(context.recipe.name, values), values)
 
 
 def _register(
@@ -117,9 +117,11 @@ def _register(
 ) -> tuple[LedgerEntry, bool]:
     """Make the bundle a version of the name; whether that was new."""
     from mlsys import registry
+    from mlsys.workflow import model_card
 
     name, store = context.recipe.name, context.store
     context.progress("registering")
+    card = store.put_json("card", model_card.build(opened, store.get_json("evaluation", verdict.evaluation)))
     known = len(registry.versions(store, name))
     metrics = {metric: entry["value"] for metric, entry in verdict.metrics.items() if entry["value"] is not None}
     version = registry.register(
@@ -129,7 +131,7 @@ def _register(
         metrics=metrics,
         tags={"family": opened.family, "gate": "passed" if verdict.passed else "failed"},
         reports=reports,
-        facts={"evaluation": verdict.evaluation, "metric": verdict.metric}
+        facts={"evaluation": verdict.evaluation, "metric": verdict.metric, "card": card}
         | ({"run": context.run_id} if context.run_id else {}),
     )
     return registry.resolve(store, name, version), len(registry.versions(store, name)) > known

@@ -30,7 +30,14 @@ can be overridden for one run: `mlsys run recipe.yaml --set train.rounds=200`. E
 every default filled in, to `.mlsys/runs/<name>/resolved.yaml`. A key that does not exist is refused, with the nearest
 that does. `mlsys schema` prints the schema from which this page is made, for the completion of an editor.
 """
-PLACEHOLDERS = {"joins": "NAME", "aggregates": "COLUMN", "gate": "METRIC", "columns": "COLUMN", "alerts": "PLACE"}
+PLACEHOLDERS = {
+    "joins": "NAME",
+    "aggregates": "COLUMN",
+    "gate": "METRIC",
+    "behaviours": "NAME",
+    "columns": "COLUMN",
+    "alerts": "PLACE",
+}
 
 
 LOSSES = ({"quantile": 0.9}, "poisson", "tweedie", "gamma")

@@ -136,10 +136,11 @@ def test_a_run_refuses_unknown_names_before_its_first_step(make_split):
 
 
 def test_the_json_schema_lists_the_names_that_are_known():
-    schema = json.loads(recipe.json_schema(models.FAMILIES, metrics.METRICS))
+    schema = json.loads(recipe.json_schema(models.FAMILIES, metrics.METRICS, of_gates=["utility"]))
     written = {"name": "a", "target": "y", "data": {"source": "x"}}
     good = {"selection": {"families": ["bins"], "metric": "top_tenth"}, "evaluate": {"gate": {"rmse": {"max": 1}}}}
     jsonschema.validate({**written, **good, "train": {"family": "auto"}}, schema)
+    jsonschema.validate({**written, "evaluate": {"gate": {"utility": {"min": 0}}}}, schema)
     for bad in ({"train": {"family": "xgbost"}}, {"selection": {"metric": "auc"}}, {"evaluate": {"gate": {"auc": {}}}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**written, **bad}, schema)

@@ -188,3 +188,11 @@ def test_a_bound_without_ends_is_refused():
 def test_a_verdict_is_strict_json():
     found = verdict(evaluation(roc_auc=(math.nan, None, None)), roc_auc={"min": 0.5})
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["passed"] is False
+
+
+def test_a_check_beside_the_bounds_has_to_pass_as_well():
+    beside = gate.Check("statistical_parity by sex", 0.3, "at most 0.1", passed=False, reason="too far apart")
+    assert gate.judge(evaluation(), {}).passed
+    found = gate.judge(evaluation(), {}, [beside])
+    assert not found.passed
+    assert [check.name for check in found.checks] == ["statistical_parity by sex", "beats the dummy"]

@@ -44,6 +44,16 @@ def test_an_evaluation_is_strict_json_and_the_same_again(world):
     assert {**first, "openings": None} == {**again, "openings": None}
 
 
+def test_a_long_evaluation_says_where_its_time_went_and_keeps_that_out_of_its_values(binary_world, monkeypatch):
+    monkeypatch.setattr(evaluate.scoring, "LONG_S", 0.0)
+    lines = []
+    world = binary_world
+    found = evaluate.score(world.store, world.bundle, world.split, world.recipe, progress=lines.append)
+    parts = ("responses", "predictions", "metrics", "slices", "what the model goes by", "the rest")
+    assert re.fullmatch("evaluated: " + ", ".join(rf"{part} \d+\.\d s" for part in parts), lines[-1])
+    assert "seconds" not in found
+
+
 def test_a_model_that_learned_beats_the_dummy(world):
     assert score(world)["verdict"]["passed"]
 

@@ -127,8 +127,8 @@ VALUES = {
     "train.device": ("cpu", TRAIN),
     "train.plan": ("task", TUNE | TRAIN),
     "train.workers": (1, TRAIN),
-    "evaluate.slices": (["colour"], EVALUATE),
-    "evaluate.min_slice_rows": (11, EVALUATE),
+    "evaluate.slices": (["colour"], EVALUATE | DEPLOY),
+    "evaluate.min_slice_rows": (11, EVALUATE | DEPLOY),
     "evaluate.bootstrap": (10, EVALUATE | DEPLOY),
     "evaluate.confidence": (0.9, EVALUATE | WATCHED),
     "evaluate.threshold": ("half", TRAIN | EVALUATE),
@@ -136,6 +136,18 @@ VALUES = {
     "evaluate.gate.roc_auc.min": (0.2, EVALUATE),
     "evaluate.gate.roc_auc.max": (1.0, EVALUATE),
     "evaluate.gate.roc_auc.strict": (True, EVALUATE),
+    "evaluate.utility": ("x", EVALUATE | DEPLOY),
+    "evaluate.fairness.columns": (["colour"], EVALUATE),
+    "evaluate.fairness.min_rows": (12, EVALUATE),
+    "evaluate.fairness.max_difference": ({"statistical_parity": 0.5}, EVALUATE),
+    "evaluate.fairness.strict": (True, EVALUATE),
+    "evaluate.behaviours.colours.where": ("x > 50", EVALUATE),
+    "evaluate.behaviours.colours.rows": ([{"x": 5}], EVALUATE),
+    "evaluate.behaviours.colours.change": ({"x": "x + 1"}, EVALUATE),
+    "evaluate.behaviours.colours.expect": ("increase", EVALUATE),
+    "evaluate.behaviours.colours.of": ("yes", EVALUATE),
+    "evaluate.behaviours.colours.tolerance": (0.5, EVALUATE),
+    "evaluate.behaviours.colours.max_fraction": (0.5, EVALUATE),
     "tune.trials": (3, TUNE),
     "tune.minutes": (2.0, TUNE),
     "tune.space": ({"l2": [1.0, 2.0]}, TUNE),
@@ -243,7 +255,10 @@ features:
 selection: {families: [dummy, linear]}
 split: {folds: 2}
 tune: {trials: 0}
-evaluate: {bootstrap: 5, gate: {roc_auc: {min: 0.1}}}
+evaluate:
+  bootstrap: 5
+  gate: {roc_auc: {min: 0.1}}
+  behaviours: {colours: {change: {colour: "'r'"}, expect: same}}
 deploy: {rollout: {steps: [50, 100]}}
 monitor: {alerts: [{to: file, path: alerts.jsonl}]}
 """
