@@ -9,8 +9,6 @@ Examples
 >>> from tempfile import mkdtemp
 >>> models(store=mkdtemp())
 []
->>> gc(store=mkdtemp())
-[]
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def blocks(evaluation: Mapping[str, Any]) -> list[Html]:
         "Dependence: the mean prediction over test rows where every row has the same value of the column (Friedman "
         "2001); the order of the columns is that of permutation importance."
     )
-    return [*parts, *([paragraph(note), grid(*drawn)] if drawn else []), *_pairs(explained["interactions"])]
+    if drawn:
+        parts += [paragraph(note), grid(*drawn)]
+    return [*parts, *_pairs(explained["interactions"], evaluation["task"])]
 
 
 def _text(explained: Mapping[str, Any]) -> str:
@@ -128,12 +130,17 @@ def _dependence(name: str, answered: Mapping[str, Any], outputs: Sequence[str]) 
     return charts.intervals(dots[:MOST_COLUMNS], title=f"Dependence on {name}: {outputs[first]}")
 
 
-def _pairs(interactions: Mapping[str, Any]) -> list[Html]:
+SCALES = {"binary": "in log-odds", "multilabel": "in log-odds", "multiclass": "in logarithms of probabilities"}
+"""Scale on which pairs are measured, by kind of task; that of the predicted number for others."""
+
+
+def _pairs(interactions: Mapping[str, Any], task: Mapping[str, Any]) -> list[Html]:
     marked = [pair for pair in interactions["pairs"] if pair["matters"]]
     rows, spread = formats.count(interactions["num_rows"], "row"), formats.number(interactions["spread"])
+    unit = SCALES.get(task["kind"], "in the unit of the prediction")
     how = (
         f"Pairs of the first columns on {rows}: effect is the size of what their joint dependence has beyond the sum "
-        "of both, in log-odds; H is its share of the joint dependence (Friedman & Popescu 2008). Outputs "
+        f"of both, {unit}; H is its share of the joint dependence (Friedman & Popescu 2008). Outputs "
         f"spread by {spread}; a pair is marked from a twentieth of that."
     )
     if not interactions["pairs"]:

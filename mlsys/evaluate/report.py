@@ -303,8 +303,8 @@ def _utility(evaluation: Mapping[str, Any]) -> list[Html]:
     tiles: list[tuple[str, object] | tuple[str, object, object]] = [
         ("Mean utility a row", formats.number(own["value"]), interval_or_reason(own)),
         (f"Of the {_floor(evaluation)}", formats.number(own["dummy"])),
-        ("No row called", formats.number(values[-1] if known[-1][0] == 1 else None)),
-        ("Every row called", formats.number(values[0] if known[0][0] == 0 else None)),
+        ("No row called", formats.number(curve["none"])),
+        ("Every row called", formats.number(curve["all"])),
     ]
     text = (
         f"On these rows the mean is greatest, {formats.number(best['value'])}, at a threshold of "

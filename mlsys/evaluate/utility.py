@@ -81,7 +81,10 @@ def of_rows(sql: str, rows: pa.Table, task: Task, output: NDArray[Any], threshol
 def by_threshold(
     sql: str, rows: pa.Table, task: Task, p: Floats, weight: Floats | None, chosen: float
 ) -> dict[str, Any]:
-    """The mean utility at each threshold of a model of two classes, and where it is greatest on these rows."""
+    """The mean utility at each threshold of a model of two classes, where it is greatest on these rows, and the ends.
+
+    ``none`` and ``all`` are what it is where no row is called positive, and where every row is.
+    """
     worth = [_computed(sql, rows, _classes(task, np.full(len(p), k)), p) for k in (0, 1)]
     own = np.ones(len(p)) if weight is None else weight
     grid = np.unique(np.append(np.linspace(0, 1, NUM_THRESHOLDS), chosen))
@@ -89,9 +92,11 @@ def by_threshold(
     order = np.argsort(-p, kind="stable")
     gained = np.append(0.0, np.cumsum((own * (worth[1] - worth[0]))[order]))
     called = np.searchsorted(-p[order], -grid, side="right")
-    values = (float(own @ worth[0]) + gained[called]) / max(float(own.sum()), 1e-300)
+    number = max(float(own.sum()), 1e-300)
+    values = (float(own @ worth[0]) + gained[called]) / number
     best = int(np.nanargmax(values)) if np.isfinite(values).any() else 0
-    return {"threshold": grid, "value": values, "best": {"threshold": grid[best], "value": values[best]}}
+    ends = {name: float(own @ each) / number for name, each in zip(("none", "all"), worth, strict=True)}
+    return {"threshold": grid, "value": values, "best": {"threshold": grid[best], "value": values[best]}, **ends}
 
 
 def _classes(task: Task, label: NDArray[np.int64]) -> pa.Array:

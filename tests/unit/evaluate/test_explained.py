@@ -160,6 +160,8 @@ def test_the_report_draws_importance_dependence_and_pairs(world):
     ):
         assert part in page
     assert evaluation["explained"]["permutation"][0]["column"] == "x"
+    scales = {"regression": "in the unit of the prediction", "multiclass": "in logarithms of probabilities"}
+    assert f"the sum of both, {scales.get(evaluation['task']['kind'], 'in log-odds')}; H is" in page
 
 
 def test_an_evaluation_from_before_has_a_report_without_it(binary_world):

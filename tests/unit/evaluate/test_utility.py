@@ -58,6 +58,7 @@ def test_by_threshold_is_a_plain_loop_over_thresholds(p, chosen):
         assert value == pytest.approx(expected, abs=1e-9)
     assert chosen in found["threshold"]
     assert found["best"]["value"] == max(found["value"])
+    assert (found["none"], found["all"]) == (0.0, pytest.approx((100 - 10 - 5 + 60) / 7))
 
 
 def test_a_row_without_a_number_makes_it_undefined():
