@@ -9,12 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import console_store
 from mlsys.deploy import telemetry
+from mlsys.monitor import last
 from mlsys.registry import canaries
 from mlsys.registry.canaries import TrialPlan
-from mlsys.store import Store
+from mlsys.store import Store, read_json
 from mlsys.workflow import exposition
 from mlsys.workflow.maintenance_state import MaintenanceResult, MaintenanceState
 from pages import ROOT
+from shop import Shop
 
 CONFIGS = ROOT / "serve_configs"
 SELECTOR = re.compile(r"\b((?:ray_)?mlsys_\w+|up\b)(?:\{([^}]*)\})?")
@@ -84,6 +86,25 @@ def test_a_gauge_says_what_the_store_has(samples, sample, value):
 def test_every_gauge_has_a_sample_here_and_what_is_not_known_has_none(samples):
     assert {sample[0] for sample in samples} == {*exposition.GAUGES}
     assert ("mlsys_monitor_estimated_metric", "low", "roc_auc") not in samples
+
+
+def test_what_the_monitor_itself_writes_is_read(tmp_path):
+    shop = Shop(tmp_path).begin()
+    for _ in range(2):
+        shop.live()
+    kept = shop.maintain()
+    judgement = read_json(shop.store.path("monitor", last.noted(shop.store, "shop")["judgement"]) / "judgement.json")
+    window = judgement["windows"][-1]
+    samples = exposition.of_model(shop.store, "shop")
+    told = {(each.gauge, each.labels.get("is"), each.labels.get("column")): each for each in samples}
+    assert told["mlsys_unreadable", None, None].value == 0
+    assert told["mlsys_monitor_metric", "high", None].value == window["metrics"]["roc_auc"]["high"]
+    tested, estimated = judgement["baseline"]["metrics"]["roc_auc"], window["estimate"]["metrics"]["roc_auc"]
+    assert told["mlsys_monitor_test_metric", "value", None].value == tested["value"]
+    assert told["mlsys_monitor_estimated_metric", "value", None].value == estimated["value"]
+    assert told["mlsys_monitor_window_rows", None, None].value == 200
+    assert {column for gauge, _, column in told if gauge == "mlsys_monitor_js_distance"} >= {"colour", "z"}
+    assert told["mlsys_maintenance_outcome", None, None].labels["outcome"] == kept.outcome == "kept"
 
 
 def test_an_empty_store_has_gauges_without_samples(tmp_path):
