@@ -79,7 +79,7 @@ def begun(shop, *settings):
 
 
 def test_a_canary_whose_scores_are_others_than_the_recipe_allows_is_taken_back(shop):
-    result = begun(shop)
+    result = begun(shop, "deploy.rollout.every=1h")  # no step ends before its answers tell
     trial, outcomes = decided(shop)
     assert (trial.entry.version, trial.ended) == (result.made, "taken_back")
     assert trial.reason.startswith("scores: their distributions differ by ")
@@ -93,7 +93,7 @@ def test_a_canary_of_scores_that_may_differ_is_promoted_and_the_next_maintenance
     before = shop.versions()[-1]
     for _ in range(2):  # the cooldown
         shop.live()
-    result = begun(shop, "deploy.rollout.shift=0.95")
+    result = begun(shop, "deploy.rollout.shift=0.95", "deploy.rollout.every=1s")
     assert result.made == before + 1
     trial, outcomes = decided(shop)
     assert (trial.entry.version, trial.ended, trial.counts["canary_errors"]) == (result.made, "promoted", 0)
