@@ -5,6 +5,7 @@ from pages import ROOT
 
 PROMISES = {
     "evaluate/test_label_metrics.py": "metrics of several labels are those of scikit-learn",
+    "workflow/test_code_keys.py": "steps run again whose code changed, and no others",
     "workflow/test_several_labels.py": "a recipe of several labels runs from its columns to predictions",
     "monitor/test_rankings.py": "groups whose rows all have labels are measured, the others are told",
     "selection/test_class_balance.py": "probabilities of rare classes are true from the recipe to the bundle",
