@@ -39,7 +39,7 @@ from mlsys.statistics.arrays import Floats
 MAX_ROWS, MAX_COSTLY_ROWS = 1_000, 100
 """Test rows that are taken, fewer where texts, lists or pictures make them dear."""
 
-MAX_PREDICTIONS, MIN_ROWS = 30_000, 100
+MAX_PREDICTIONS, MIN_ROWS = 20_000, 100
 """Predictions of permuted rows: of many columns fewer rows are taken, but no fewer than these."""
 
 MAX_COLUMNS = 40
@@ -52,7 +52,7 @@ MAX_RESAMPLES = 100
 """Resamples of an interval at most."""
 
 MAX_EXPLAINED_ROWS, MIN_EXPLAINED_ROWS = 100, 20
-MAX_EXPLAINED_BYTES = 1_000_000_000
+MAX_EXPLAINED_BYTES = 400_000_000
 """Rows whose contributions are computed; of a large model fewer, as rows times its bytes say."""
 
 

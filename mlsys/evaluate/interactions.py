@@ -28,7 +28,7 @@ from mlsys.statistics.arrays import Floats
 MAX_COLUMNS = 6
 """Columns whose pairs are looked at: the most important ones."""
 
-POINTS, COSTLY_POINTS = 25, 10
+POINTS, COSTLY_POINTS = 20, 10
 """Rows at which, and over which, partial dependence is taken; a pair costs their square in predictions."""
 
 LEAST_EFFECT = 0.05

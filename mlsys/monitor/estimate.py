@@ -38,6 +38,7 @@ MISSES, RECENT = 2, 3
 """An estimate is doubted after so many of so many labelled windows before it have missed."""
 
 NO_CALIBRATION = "the evaluation of this version holds too few test rows for it, or none was noted"
+NO_SCALE = "the scores of a ranking order the rows of a group and say nothing of their grades"
 
 
 @dataclass
@@ -185,7 +186,9 @@ class Estimation:
     Attributes
     ----------
     estimator
-        None where the evaluation holds nothing to estimate from.
+        None where there is nothing to estimate from.
+    reason
+        Why there is no estimator.
     usual_unseen
         Values of the test rows that training never saw, a row.
     errors
@@ -196,6 +199,7 @@ class Estimation:
 
     estimator: Estimator | None = None
     usual_unseen: float = 0.0
+    reason: str = NO_CALIBRATION
     errors: list[float] = field(default_factory=list)
     misses: list[tuple[bool, bool]] = field(default_factory=list)
 
@@ -207,6 +211,8 @@ class Estimation:
 
         `bins` are those that the columns of windows are counted in, which estimates of numbers need.
         """
+        if task.is_ranking:
+            return cls(reason=NO_SCALE)
         facts = (evaluation or {}).get("estimation")
         if not evaluation or not facts:
             return cls()
@@ -276,7 +282,7 @@ class Estimation:
     def to_json(self) -> dict[str, Any]:
         """Compare the estimates with labels: windows with both, intervals that held, and means of the errors."""
         return {
-            "reason": None if self.estimator is not None else NO_CALIBRATION,
+            "reason": None if self.estimator is not None else self.reason,
             "num_compared": len(self.errors),
             "num_held": sum(not is_miss for is_miss, _ in self.misses),
             "mean_error": float(np.mean(self.errors)) if self.errors else None,

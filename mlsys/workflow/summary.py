@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from mlsys.reports import formats
 from mlsys.reports.formats import count
 from mlsys.workflow import modelling
 from mlsys.workflow.results import (
@@ -19,6 +20,9 @@ from mlsys.workflow.results import (
     TuneResult,
 )
 from mlsys.workflow.run import Run
+
+MAX_WINDOWS = 8
+"""Windows of the monitor among the last lines of a run, the newest ones."""
 
 
 def own(result: SelectionResult | TuneResult | EvaluateResult | MonitorResult) -> str:
@@ -84,7 +88,7 @@ def deployed(result: DeployResult) -> str:
 
 
 def text(run: Run) -> str:
-    """Leaderboard, test metrics, gate verdict, reports, endpoint and a request that works when pasted."""
+    """Leaderboard, test metrics, gate verdict, windows of the monitor, reports, endpoint and a request to paste."""
     results = run.results
     evaluated = cast("EvaluateResult", results["evaluate"])
     served = cast("DeployResult", results["deploy"]).endpoint
@@ -92,6 +96,7 @@ def text(run: Run) -> str:
         _leaderboard(cast("SelectionResult", results["selection"]).leaderboard),
         _metrics(evaluated),
         [f"gate {'passed' if evaluated.passed else 'FAILED'}", *_verdict(run, evaluated)],
+        *([lines] if (lines := _monitored(cast("MonitorResult", results["monitor"]), evaluated)) else []),
         ["reports", *(f"  {name:<9} {record['report']}" for name, record in run.records.items() if "report" in record)],
         *([_endpoint(served)] if served else []),
     ]
@@ -144,6 +149,36 @@ def _metrics(evaluated: EvaluateResult) -> list[str]:
         ends = "" if low is None else f"[{low:.4f}, {high:.4f}]"
         lines.append(f"  {title:<{titles}} {value:>{values}}  {ends}".rstrip())
     return lines
+
+
+def _monitored(monitored: MonitorResult, evaluated: EvaluateResult) -> list[str]:
+    """The chosen metric as estimated without labels beside what labels gave, and what the alarms do; none unjudged."""
+    windows = [window for window in monitored.windows if window["verdict"] != "too_few"][-MAX_WINDOWS:]
+    if not windows:
+        return []
+    metric, title = evaluated.metric, evaluated.metrics[evaluated.metric]["title"]
+    rows = [["window", "estimated without labels", "by labels", "verdict"]]
+    for window in windows:
+        estimated = window["estimate"] or {"metrics": {}, "trusted": True}
+        doubt = "" if estimated["trusted"] else ", doubted"
+        cells = [_span(metrics.get(metric)) for metrics in (estimated["metrics"], window["metrics"])]
+        rows.append([window["label"], cells[0] + doubt, cells[1], window["verdict"]])
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [f"monitor ({title})", *(f"  {line.rstrip()}" for line in (*lines, *monitored.alarms))]
+
+
+def _span(estimate: dict[str, Any] | None) -> str:
+    """A value and its interval.
+
+    >>> _span({"value": 0.5, "low": 0.25, "high": 0.75}), _span({"value": 0.68254, "low": None, "high": None})
+    ('0.500 [0.250, 0.750]', '0.683')
+    """
+    if estimate is None or estimate["value"] is None:
+        return formats.MISSING
+    ends = [estimate["low"], estimate["high"]]
+    value, *shown = (formats.number(number, 3) for number in (estimate["value"], *ends))
+    return value if None in ends else f"{value} [{', '.join(shown)}]"
 
 
 def _endpoint(endpoint: ServedAt) -> list[str]:

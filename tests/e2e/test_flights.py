@@ -13,6 +13,7 @@ from mlsys import bundle, registry
 from mlsys.dataset import Split
 from mlsys.predict import Predictor
 from mlsys.store import Store, read_json
+from mlsys.workflow.summary import MAX_WINDOWS
 
 RECIPE = "jobs/recipes/flights.yaml"
 AFTER = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}
@@ -126,6 +127,17 @@ def test_the_printed_curl_line_works_when_pasted(demo):
 def test_november_and_december_are_judged(records):
     windows = {window["start"][:7] for window in records["monitor"]["windows"] if window["verdict"] != "too_few"}
     assert windows >= {"2013-11", "2013-12"}
+
+
+def test_the_demo_ends_with_what_was_estimated_beside_what_labels_gave(demo, records):
+    block = demo.stdout.partition("\nmonitor (ROC AUC)\n")[2].partition("\n\n")[0].splitlines()
+    assert block[0].split() == ["window", "estimated", "without", "labels", "by", "labels", "verdict"]
+    judged = [window for window in records["monitor"]["windows"] if window["verdict"] != "too_few"][-MAX_WINDOWS:]
+    for line, window in zip(block[1:], judged, strict=False):
+        assert line.split()[-1] == window["verdict"]
+        for metrics in (window["estimate"]["metrics"], window["metrics"]):
+            assert f" {metrics['roc_auc']['value']:.3f} [" in line
+    assert [line.strip() for line in block[1 + len(judged) :]] == list(records["monitor"]["alarms"])
 
 
 def test_reports_are_whole_files_that_need_no_network(records):

@@ -9,7 +9,7 @@ from sklearn.metrics import ndcg_score
 
 from bundles import GROUP_ROWS, fit, rows
 from mlsys.deploy.log_writer import LoggedRequest
-from mlsys.monitor import judge
+from mlsys.monitor import estimate, judge
 from mlsys.predict import Predictor
 from mlsys.recipe import Recipe
 from mlsys.registry import LedgerEntry
@@ -80,3 +80,9 @@ def test_without_groups_there_is_no_order_to_measure(world, tmp_path):
     window, _ = judged(world, tmp_path, world[2], sent=False)
     assert not window["metrics"]
     assert any(reason.startswith("600 labels are left out") for reason in window["reasons"])
+
+
+def test_a_ranking_has_no_estimate_and_the_reason_is_said(world):
+    estimation = estimate.Estimation.of({"ndcg@10": 0.9}, world[1].task)
+    assert estimation.estimator is None
+    assert estimation.to_json()["reason"] == estimate.NO_SCALE
