@@ -26,7 +26,7 @@ def blocks(evaluation: Mapping[str, Any]) -> list[Html]:
     """Draw the parts of an evaluation that say which columns matter, and how."""
     explained = evaluation["explained"]
     parts = [
-        paragraph(_text(explained)),
+        paragraph(_text(explained, evaluation["metrics"][evaluation["metric"]]["title"])),
         grid(*_importances(evaluation)),
         details("All columns, with intervals", _table(explained)),
     ]
@@ -40,15 +40,15 @@ def blocks(evaluation: Mapping[str, Any]) -> list[Html]:
     return [*parts, *_pairs(explained["interactions"], evaluation["task"])]
 
 
-def _text(explained: Mapping[str, Any]) -> str:
+def _text(explained: Mapping[str, Any], title: str) -> str:
     own = explained["contributions"]
     rows = formats.count(explained["num_rows"], "test row")
-    what = f"what {explained['metric']} loses where a column's values go to other rows"
+    what = f"what {title} loses where a column's values go to other rows"
     lines = [f"Permutation importance on {rows}: {what}."]
     if own["columns"]:
         lines.append(
-            f"Contributions of {formats.count(own['num_rows'], 'row')}: the mean absolute Shapley value, on the scale "
-            f"'{own['scale']}'."
+            f"Contributions of {formats.count(own['num_rows'], 'row')}: the mean absolute Shapley value (scale: "
+            f"{own['scale'].replace('_', ' ')})."
         )
     else:
         lines.append(f"No contributions: {own['reason']}.")

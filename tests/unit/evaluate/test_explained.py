@@ -146,7 +146,7 @@ def test_a_family_without_exact_contributions_says_so_and_has_permutation_import
         "reason": "model of family 'kernel': a family without an exact method", "columns": []
     }  # fmt: skip
     assert found["permutation"][0]["column"] == "distance"
-    assert "No contributions: model of family" in explained_report._text(found)
+    assert "No contributions: model of family" in explained_report._text(found, "MAE")
 
 
 def test_the_report_draws_importance_dependence_and_pairs(world):
