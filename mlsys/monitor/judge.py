@@ -340,7 +340,7 @@ def _store(
     """Write a judgement with its tables, of all granularities, and its report; returns its digest."""
 
     def fill(folder: Path) -> dict[str, Any]:
-        write_json(folder / "judgement.json", value)
+        write_json(folder / "judgement.json", value, indent=None)  # it grows with the windows
         parts = [
             _tables(each, reference, granularity, threshold, tables if number == 0 else tables.of_no_state())
             for number, (granularity, each) in enumerate(zip(value["rules"]["granularities"], scans, strict=True))

@@ -193,7 +193,7 @@ class LogState:
         named = {
             "windows": self._window_files, "others": others, "rows": self._parts, "identities": self._identity_files
         }  # fmt: skip
-        write_json(self._home / "state.json", {"files": named, **self._counts()})
+        write_json(self._home / "state.json", {"files": named, **self._counts()}, indent=None)
         used = {"state.json", ".lock", *stored_tables.FILES, others}
         used |= {*self._parts, *self._identity_files, *self._window_files.values()}
         for path in self._home.iterdir():

@@ -248,7 +248,7 @@ def test_a_state_that_is_damaged_or_half_written_is_made_again(kept, damage, mon
     assert facts(judge(kept, is_stored=True)) == facts(first)
 
 
-def _kill(*_):
+def _kill(*_, **__):
     raise KeyboardInterrupt
 
 
