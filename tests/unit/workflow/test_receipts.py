@@ -75,6 +75,11 @@ def test_the_same_model_of_another_name_is_the_same_bundle_whose_first_receipt_s
     assert receipts.read(bundle.open(Store(folder / "store"), done.bundle)) == receipt
 
 
+def decisive(receipt):
+    """What the steps of a receipt made; a step that ran again took another time."""
+    return {step: [getattr(result, name) for name in result.identity] for step, result in receipt.results().items()}
+
+
 def test_it_is_written_anew_where_it_is_gone_or_what_it_names_is(place, receipt):
     folder, recipe, done = place
     file = Store(folder / "store").path("bundle", done.bundle) / receipts.FILE
@@ -84,7 +89,7 @@ def test_it_is_written_anew_where_it_is_gone_or_what_it_names_is(place, receipt)
             file.write_text(text)
         mlsys.run(recipe, "train", set=QUICK, store=folder / "store", cluster=False, quiet=True)
         written = receipts.read(bundle.open(Store(folder / "store"), done.bundle))
-        assert (written.name, written.steps, written.code) == ("small", receipt.steps, receipt.code)
+        assert (written.name, decisive(written), written.code) == ("small", decisive(receipt), receipt.code)
 
 
 def test_cleaning_keeps_what_a_bundle_in_service_names(place, receipt, tmp_path):
