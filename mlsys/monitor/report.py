@@ -79,18 +79,18 @@ def _windows_table(value: Json) -> Html:
         [
             _window_cell(window),
             window["num_rows"],
-            window["num_unseen"],
-            window["num_rare"],
             html.badge(_BADGE[window["verdict"]], window["verdict"].replace("_", " ")),
+            " ".join(window["reasons"]) or "No drift.",
             _with_interval(window["metrics"].get(metric)),
             _with_interval(((window["estimate"] or {}).get("metrics") or {}).get(metric)),
             f"{window['labels']['coverage']:.0%}" if value["labels"] else None,
-            " ".join(window["reasons"]) or "No drift.",
+            window["num_unseen"],
+            window["num_rare"],
         ]
         for window in value["windows"]
     ]
-    head = ["window", "rows", "unseen values", "rare values", "verdict", title, "estimated", "labels", "why"]
-    return html.table(rows, head, align="lrrrlrrrw")
+    head = ["window", "rows", "verdict", "why", title, "estimated", "labels", "unseen values", "rare values"]
+    return html.table(rows, head, align="lrlwrrrrr")
 
 
 def _window_cell(window: Json) -> Html:
