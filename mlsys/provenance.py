@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from mlsys import cluster, registry
+from mlsys import cluster, errors, registry
 from mlsys.console import Console
 from mlsys.deploy import batch_records
 from mlsys.store import Store
@@ -94,7 +94,7 @@ def lineage(
     Raises
     ------
     RegistryError, RecipeError
-        There is no such version or prediction, or `at` is no time.
+        There is no such version, prediction or batch prediction, or `at` is no time.
     """
     home = Store.open(store)
     name, _, which = target.partition("@")
@@ -106,6 +106,11 @@ def lineage(
     batches = batch_records.of_run(home, target) if kind in (None, "batch") else []
     if batches:
         return lineages.of_batch(home, batches)
+    if kind == "batch":
+        raise errors.RegistryError.build(
+            f"lineage: batch prediction '{target}'", got="no record of it",
+            expected="the run_id of a batch prediction of this store",
+        )  # fmt: skip
     if kind == "version":
         return lineages.of_version(
             home, of_digest[0] if of_digest else registry.resolve(home, name, which or "champion")

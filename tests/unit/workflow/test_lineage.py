@@ -287,3 +287,8 @@ def test_uris_are_matched_as_the_recipe_shows_them():
 def test_lists_are_shown_up_to_a_length():
     assert lineage._some([str(k) for k in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7, and 2 more"
     assert lineage._some(["a"]) == "a"
+
+
+def test_a_batch_prediction_without_a_record_is_told_as_one(store):
+    with pytest.raises(errors.RegistryError, match="batch prediction 'nothing'"):
+        operate.lineage("nothing", kind="batch", store=store.root)
