@@ -38,23 +38,13 @@ from mlsys.monitor.relevance import ModelResponse
 from mlsys.monitor.row_sample import Codes, RowSample, encode
 from mlsys.monitor.windows import Calendar, Window
 from mlsys.recipe import MonitorSection
-from mlsys.schema import Column, Kind, Schema, Task, TaskKind
 from mlsys.statistics import TableStatistics
+from monitor_alarms import CARRIERS, MONDAY, ROWS, TASK, TRAINING, WEEKS, schema_of
 
 WEATHER = ("rain", "dew", "pressure")
 NUMBERS = ("delay", "load", "wind", "gust", "notice", *WEATHER)
-CARRIERS = np.array(["AA", "B6", "UA", "WN"])
-TASK = Task(kind=TaskKind.BINARY, target="late", classes=(False, True))
-SCHEMA = Schema(
-    columns=(
-        *(Column(name=name, type="double", kind=Kind.NUMERIC) for name in NUMBERS),
-        Column(name="carrier", type="string", kind=Kind.CATEGORICAL),
-        Column(name=SCORE, type="double", kind=Kind.NUMERIC),
-        Column(name="model_version", type="string", kind=Kind.CATEGORICAL),
-    )
-)
-MONDAY = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
-ROWS, WEEKS, TRAINING, TRAINED = 2_000, 5, 50_000, 2_000
+SCHEMA = schema_of(NUMBERS)
+TRAINED = 2_000
 TOGETHER = "columns together"
 
 

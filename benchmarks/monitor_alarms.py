@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -38,14 +38,6 @@ WEATHER = tuple(f"weather{k}" for k in range(6))
 NUMBERS = ("delay", "load", *WEATHER)
 CARRIERS = np.array(["AA", "B6", "UA", "WN"])
 TASK = Task(kind=TaskKind.BINARY, target="late", classes=(False, True))
-SCHEMA = Schema(
-    columns=(
-        *(Column(name=name, type="double", kind=Kind.NUMERIC) for name in NUMBERS),
-        Column(name="carrier", type="string", kind=Kind.CATEGORICAL),
-        Column(name=SCORE, type="double", kind=Kind.NUMERIC),
-        Column(name="model_version", type="string", kind=Kind.CATEGORICAL),
-    )
-)
 MONDAY = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 ROWS, WEEKS, TRAINING = 2_000, 5, 50_000
 CASES: Mapping[str, Mapping[str, float]] = {
@@ -54,6 +46,21 @@ CASES: Mapping[str, Mapping[str, float]] = {
     "important": {"delay": 0.6},
     "slight": {"delay": 0.05},
 }
+
+
+def schema_of(numbers: Iterable[str]) -> Schema:
+    """The columns of a log whose rows have these numbers."""
+    return Schema(
+        columns=(
+            *(Column(name=name, type="double", kind=Kind.NUMERIC) for name in numbers),
+            Column(name="carrier", type="string", kind=Kind.CATEGORICAL),
+            Column(name=SCORE, type="double", kind=Kind.NUMERIC),
+            Column(name="model_version", type="string", kind=Kind.CATEGORICAL),
+        )
+    )
+
+
+SCHEMA = schema_of(NUMBERS)
 
 
 def score(columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -4,9 +4,11 @@ import datetime as dt
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mlsys import bundle, models
 from mlsys import label_sets as labels
+from mlsys.dataset import Split
 from mlsys.features import plan, program
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Column, Kind, Role, Schema, Task, TaskKind
@@ -48,6 +50,15 @@ def schema(kind=TaskKind.BINARY):
             Column(name="y", type=TARGET_TYPE[kind], kind=Kind.CATEGORICAL, role=Role.TARGET),
         )
     )
+
+
+def three_files(folder, kind=TaskKind.BINARY):
+    """A split whose test part is 900 such rows, in three files of the folder."""
+    table = rows(900, 5, kind)
+    (folder / "test").mkdir()
+    for k in range(3):
+        pq.write_table(table.slice(300 * k, 300), folder / "test" / f"part-{k}.parquet")
+    return Split("d", folder, schema(kind), {"test": 900}, 2, forward=False)
 
 
 def rows(num_rows, seed=0, kind=TaskKind.BINARY):

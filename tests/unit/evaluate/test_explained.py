@@ -25,11 +25,7 @@ def made(request, tmp_path_factory):
     """A model, its test rows in three files, and what was predicted of them."""
     folder = tmp_path_factory.mktemp("explained")
     of = bundles.fit(Store.open(folder / "store"), request.param, num_rows=1_500)
-    rows = bundles.rows(900, 5, request.param)
-    (folder / "test").mkdir()
-    for k in range(3):
-        pq.write_table(rows.slice(300 * k, 300), folder / "test" / f"part-{k}.parquet")
-    split = Split("d", folder, bundles.schema(request.param), {"test": 900}, 2, forward=False)
+    split = bundles.three_files(folder, request.param)
     return of, split, held_out.predict([of], split, "UTC")
 
 

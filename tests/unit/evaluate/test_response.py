@@ -21,11 +21,7 @@ def made(request, tmp_path_factory):
     """A model, and test rows in three files."""
     folder = tmp_path_factory.mktemp("response")
     of = bundles.fit(Store.open(folder / "store"), request.param, num_rows=1_500)
-    rows = bundles.rows(900, 5, request.param)
-    (folder / "test").mkdir()
-    for k in range(3):
-        pq.write_table(rows.slice(300 * k, 300), folder / "test" / f"part-{k}.parquet")
-    return of, Split("d", folder, bundles.schema(request.param), {"test": 900}, 2, forward=False)
+    return of, bundles.three_files(folder, request.param)
 
 
 def test_it_is_the_mean_prediction_with_the_value_in_every_row(made):
