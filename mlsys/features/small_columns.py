@@ -39,10 +39,10 @@ class SmallColumn:
 
     @cached_property
     def numbers(self) -> Floats:
-        """The values in float64, NaN where one is null or beyond float32."""
+        """The values in float64; NaN, the same for all, where one is null, NaN of any sign, or beyond float32."""
         numbers = self.values.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-        beyond = np.abs(numbers) > FLOAT32_MAX
-        return np.where(beyond, np.nan, numbers) if beyond.any() else numbers
+        missing = ~(np.abs(numbers) <= FLOAT32_MAX)
+        return np.where(missing, np.nan, numbers) if missing.any() else numbers
 
     @cached_property
     def distinct(self) -> tuple[list[Any], npt.NDArray[np.int32]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import pickle
 from collections import Counter
 from zoneinfo import ZoneInfo
@@ -155,6 +156,17 @@ def test_one_reading_gives_the_features_and_the_counts_of_single_rows(programs, 
     unseen = Counter(column for record in records for column in single.unseen(record))
     rare = Counter(column for record in records for column in single.rare(record))
     assert counts == (dict(unseen), dict(rare))
+
+
+@pytest.mark.parametrize("name", ["codes", "dense", "options codes", "options dense", "derived codes", "derived dense"])
+def test_nan_of_either_sign_is_the_same_missing_value_in_small_and_large_tables_and_rows(programs, name):
+    program = programs[name]
+    records = [dict.fromkeys(program.columns) | {"x": value} for value in (math.nan, math.copysign(math.nan, -1), 1.5)]
+    table = table_of(records, program)
+    assert program.prepare_small()
+    X = program.transform(table)
+    assert bits(program.transform_small(table).X) == bits(X) == [bits(program.row()(record)) for record in records]
+    assert bits(X[:1]) == bits(X[1:2])
 
 
 @pytest.mark.parametrize("name", ["codes", "dense", "options codes", "options dense", "derived codes", "derived dense"])
