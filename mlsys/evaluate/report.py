@@ -7,12 +7,11 @@ from typing import Any
 
 from mlsys.evaluate import behaviours_report, explained_report, fairness_report
 from mlsys.evaluate.metrics import METRICS
+from mlsys.evaluate.thresholds import RULES
 from mlsys.reports import charts, formats
 from mlsys.reports.page import Html, Page, alert, badge, code, details, facts, figure, grid, heading, paragraph, table
 
 Evaluation = Mapping[str, Any]
-
-RULES = {"f1": "best F1 on validation", "cost": "least cost on validation", "half": "fixed"}
 
 MOST_SLICES = 14
 """Slices in the drawing; the table has all."""

@@ -21,6 +21,14 @@ from mlsys.statistics.ranking import Ranked, wilson_interval
 Rule = Literal["f1", "cost", "half"]
 Cost = Mapping[Literal["false_positive", "false_negative"], float]
 
+RULES = {
+    "f1": "best F1 on validation",
+    "cost": "least cost on validation",
+    "utility": "greatest mean utility on validation",
+    "half": "fixed",
+}
+"""What a decision threshold is, in words, by the rule of the recipe that chose it."""
+
 
 @dataclass(frozen=True)
 class ThresholdCurve:
@@ -57,21 +65,23 @@ class ThresholdCurve:
 
 
 def threshold_curve(y: NDArray[Any], score: NDArray[Any], weight: Floats | None = None) -> ThresholdCurve:
-    """Find every threshold that divides the rows differently, "none positive" first; rows count by their weight.
-
-    A threshold lies halfway between two neighbouring scores, so that scores that differ by
-    rounding from one machine to another fall on the same side.
-    """
+    """Find every threshold that divides the rows differently, "none positive" first; rows count by their weight."""
     positive = np.asarray(y) == 1
     ranked = Ranked.of(positive, np.asarray(score, np.float64))
     true, false = ranked.counts(weight)
     own = np.ones(len(positive)) if weight is None else weight
-    cuts = ranked.thresholds
+    totals = float(own[positive].sum()), float(own[~positive].sum())
+    return ThresholdCurve(_between(ranked.thresholds), np.append(0.0, true), np.append(0.0, false), *totals)
+
+
+def _between(cuts: Floats) -> Floats:
+    """The thresholds that divide rows of these falling scores differently, beginning with "none positive".
+
+    A threshold lies halfway between two neighbouring scores, so that scores that differ by
+    rounding from one machine to another fall on the same side.
+    """
     none = (cuts[0] + 1) / 2 if len(cuts) and cuts[0] < 1 else np.nextafter(cuts[0] if len(cuts) else 1.0, np.inf)
-    between = np.concatenate([[none], (cuts[:-1] + cuts[1:]) / 2, cuts[-1:]])
-    return ThresholdCurve(
-        between, np.append(0.0, true), np.append(0.0, false), float(own[positive].sum()), float(own[~positive].sum())
-    )
+    return np.concatenate([[none], (cuts[:-1] + cuts[1:]) / 2, cuts[-1:]])
 
 
 def choose(
@@ -109,8 +119,29 @@ def choose(
         return 0.5
     outcomes = threshold_curve(y, score, weight)
     loss = outcomes.cost(cost or {}) if rule == "cost" else -outcomes.f1
-    best = outcomes.thresholds[loss <= loss.min() + 1e-12]
-    return float(best[np.argmin(np.abs(best - 0.5))])
+    return _nearest_to_half(outcomes.thresholds[loss <= loss.min() + 1e-12])
+
+
+def choose_by_gain(y: NDArray[Any], score: NDArray[Any], gain: NDArray[Any], weight: Floats | None = None) -> float:
+    """Choose the threshold with the greatest sum of `gain`, what a row is worth more if it is called positive.
+
+    Ties and rows of one class are as in `choose`, which has the other arguments: it may be best to call none or all.
+
+    >>> choose_by_gain(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.9]), np.array([-5.0, 1.0, 40.0]))
+    0.55
+    """
+    if len(np.unique(np.asarray(y) == 1)) < 2:
+        return 0.5
+    own = np.asarray(gain, np.float64) if weight is None else gain * weight
+    ranked = Ranked.of(np.ones(len(own), bool), np.asarray(score, np.float64))
+    total = np.append(0.0, np.cumsum(own[ranked.order])[ranked.ends])
+    rounding = 1e-12 * float(np.abs(own).sum())
+    return _nearest_to_half(_between(ranked.thresholds)[total >= total.max() - rounding])
+
+
+def _nearest_to_half(thresholds: Floats) -> float:
+    """The threshold nearest to 0.5 of falling ones, and of two as near the greater."""
+    return float(thresholds[np.argmin(np.abs(thresholds - 0.5))])
 
 
 NUM_BINS = 15

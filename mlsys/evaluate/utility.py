@@ -3,7 +3,8 @@
 ``evaluate.utility: "CASE WHEN prediction AND late THEN 40 WHEN prediction THEN -5 ELSE 0 END"`` is in the unit of the
 user: euros, minutes, lives. Its mean over the test rows is the metric ``utility``, greater is better, with an interval
 like every other; a gate may bound it, and the report has it at each threshold: that of least expected loss (Elkan 2001,
-The foundations of cost-sensitive learning, IJCAI, 973-978) where costs depend on the row.
+The foundations of cost-sensitive learning, IJCAI, 973-978) where costs depend on the row. With ``threshold: utility``
+the model decides by the threshold that is best on the rows that thresholds are chosen on.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlsys import errors, expressions
+from mlsys.evaluate import thresholds
 from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.metrics import UTILITY, Metric
+from mlsys.recipe.evaluate_section import EvaluateSection
 from mlsys.schema import Schema, Task, TaskKind
 from mlsys.statistics.arrays import Floats, numbers_of
 
@@ -53,6 +56,23 @@ def check(sql: str | None, schema: Schema, task: Task) -> list[str]:
     return [name for name in read if name not in beside]
 
 
+def check_rule(section: EvaluateSection, schema: Schema, task: Task) -> list[str]:
+    """Columns of the rows by which the threshold is chosen, none unless that is by utility.
+
+    Raises
+    ------
+    RecipeError
+        It is, and the task has no one threshold, or the utility cannot be computed.
+    """
+    if section.threshold != NAME:
+        return []
+    if task.kind is not TaskKind.BINARY:
+        got, hint = f"utility for a {task.kind.value} task", "leave it out"
+        expected = "a task of two classes, whose one threshold divides the rows"
+        raise errors.RecipeError.build("recipe: evaluate.threshold", got=got, expected=expected, hint=hint)
+    return list(dict.fromkeys([task.target, *check(section.utility, schema, task)]))
+
+
 def _type_of(task: Task) -> pa.DataType:
     return pa.array(list(task.classes)).type if task.is_classification else pa.float64()
 
@@ -85,7 +105,7 @@ def by_threshold(
 
     ``none`` and ``all`` are what it is where no row is called positive, and where every row is.
     """
-    worth = [_computed(sql, rows, _classes(task, np.full(len(p), k)), p) for k in (0, 1)]
+    worth = _worth_of_classes(sql, rows, task, p)
     own = np.ones(len(p)) if weight is None else weight
     grid = np.unique(np.append(np.linspace(0, 1, NUM_THRESHOLDS), chosen))
     # the rows by falling probability: of the first k, those at or above the threshold, the worth of a yes
@@ -97,6 +117,30 @@ def by_threshold(
     best = int(np.nanargmax(values)) if np.isfinite(values).any() else 0
     ends = {name: float(own @ each) / number for name, each in zip(("none", "all"), worth, strict=True)}
     return {"threshold": grid, "value": values, "best": {"threshold": grid[best], "value": values[best]}, **ends}
+
+
+def best_threshold(
+    sql: str, rows: pa.Table, task: Task, y: NDArray[Any], p: Floats, weight: Floats | None = None
+) -> float:
+    """The threshold with the greatest mean utility on these rows, whose ties are those of `thresholds.choose`.
+
+    Raises
+    ------
+    RecipeError
+        A row has no finite number for a yes or for a no: its mean is as undefined as the metric.
+    """
+    worth = _worth_of_classes(sql, rows, task, p)
+    unknown = int(np.sum(~np.isfinite(worth).all(axis=0)))
+    if unknown:
+        got = f"none in {unknown:,} of {len(p):,} rows that choose the threshold"
+        expected, hint = "a finite number for a yes and for a no of each row", "ELSE 0, or COALESCE(…, 0), gives one"
+        raise errors.RecipeError.build(WHERE, got=got, expected=expected, hint=hint)
+    return thresholds.choose_by_gain(y, p, worth[1] - worth[0], weight)
+
+
+def _worth_of_classes(sql: str, rows: pa.Table, task: Task, p: Floats) -> NDArray[np.float64]:
+    """The utility of each row if it is called negative, and if it is called positive: (2, rows)."""
+    return np.stack([_computed(sql, rows, _classes(task, np.full(len(p), k)), p) for k in (0, 1)])
 
 
 def _classes(task: Task, label: NDArray[np.int64]) -> pa.Array:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlsys.recipe.reading import Section
 
@@ -71,8 +71,9 @@ class EvaluateSection(Section):
     min_slice_rows: int = Field(200, ge=10, description="slices with fewer rows are not evaluated")
     bootstrap: int = Field(200, ge=0, le=10_000, description="bootstrap resamples for the confidence intervals")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence level of the intervals")
-    threshold: Literal["f1", "cost", "half"] = Field(
-        "f1", description="decision threshold: best F1 or least cost on validation, or one half"
+    threshold: Literal["f1", "cost", "utility", "half"] = Field(
+        "f1",
+        description="decision threshold: best F1, least cost or greatest mean utility on validation, or one half",
     )
     cost: dict[Literal["false_positive", "false_negative"], float] = Field(
         {"false_positive": 1.0, "false_negative": 1.0}, description="cost of each mistake, for threshold: cost"
@@ -81,9 +82,15 @@ class EvaluateSection(Section):
     utility: str | None = Field(
         None,
         description="worth of a prediction as SQL over the columns of a row, target, prediction and, of two classes, "
-        "probability; its mean is the metric utility, which the gate may bound",
+        "probability; its mean is the metric utility, which the gate may bound, and which threshold: utility maximises",
     )
     fairness: FairnessSection = FairnessSection()
     behaviours: dict[str, Behaviour] = Field(
         {}, description="sentences about what the model does, each under a name of your choice; the gate asks for them"
     )
+
+    @model_validator(mode="after")
+    def _threshold_has_its_utility(self) -> Self:
+        if self.threshold == "utility" and self.utility is None:
+            raise ValueError("utility: SQL for the worth of a prediction, with threshold: utility")
+        return self

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from mlsys import bundle, cluster, models
 from mlsys.dataset import Split
+from mlsys.evaluate import utility
 from mlsys.features.online.views import FeatureView
 from mlsys.models.calibration import Calibrated, LabelTemperatures, Temperature
 from mlsys.models.class_balance import ClassBalance
@@ -69,11 +70,13 @@ def fit(
     Raises
     ------
     RecipeError
-        The family or one of its parameters is not known, or the family cannot do such a task.
+        The family or one of its parameters is not known, the family cannot do such a task, or the utility that chooses
+        the threshold cannot be computed.
     StoreError
         The bundle cannot be written.
     """
     models.for_task(family, task, **training_job.demands(recipe))
+    utility.check_rule(recipe.evaluate, split.schema, task)
     # 1. The model to fit, and how.
     checked = training_job.params_of(recipe, family, params)
     features = training_job.fit_program(split.schema, statistics, recipe, family)
@@ -353,6 +356,15 @@ def _target_facts(job: TrainingJob) -> dict[str, Any]:
     return {} if job.target is None else {"target_transform": job.target.kind}
 
 
+def _threshold_facts(job: TrainingJob, validated: judging.ValidationResult) -> dict[str, Any]:
+    """The rule by which a threshold was chosen, and the utility that it maximises."""
+    if validated.threshold is None:
+        return {}
+    section = job.recipe.evaluate
+    maximised = {"utility": section.utility} if section.threshold == "utility" else {}
+    return {"threshold_rule": section.threshold, **maximised}
+
+
 def _provenance(
     job: TrainingJob, execution: cluster.ExecutionPlan, model: Any, validated: judging.ValidationResult
 ) -> dict[str, Any]:
@@ -367,6 +379,7 @@ def _provenance(
         "fitted_on": list(BOTH) if job.params_of_refit(model) is not None else ["train"],
         "validation": {"metric": validated.metric, "score": validated.score},
         **_target_facts(job),
+        **_threshold_facts(job, validated),
         **_of_labels(model),
         **({} if validated.temperature is None else validated.temperature.model_dump()),
         "versions": {

@@ -19,7 +19,7 @@ from mlsys.models.interface import Family, FamilyParams
 from mlsys.models.matrix import Matrix, joined
 from mlsys.models.target_transform import Transform
 from mlsys.recipe import Recipe
-from mlsys.schema import Task
+from mlsys.schema import ROW, Task
 from mlsys.statistics import TrainStatistics
 from mlsys.train import constraints, samples, training_job
 
@@ -62,13 +62,15 @@ class Prepared:
     """Matrices to fit and judge on again and again: arrays that can lie in Ray's object store.
 
     The `stopping` rows say when boosting stops: the judged ones where they are the validation part, else a
-    hold-out of the training folds, so that the judged fold is not looked at.
+    hold-out of the training folds, so that the judged fold is not looked at. `judged_rows` are the numbers of the
+    judged rows in the split, by which their columns are found.
     """
 
     train: Matrix
     stopping: Matrix
     judged: Matrix
     transform_us_per_row: float
+    judged_rows: np.ndarray | None = None
 
 
 def prepare(
@@ -106,13 +108,13 @@ def prepare(
     began = time.perf_counter()
     judged = training_job.matrix(judged_table, fitted, task)
     per_row = 1e6 * (time.perf_counter() - began) / max(1, judged.num_rows)
-    train = training_job.matrix(table, fitted, task)
+    train, numbers = training_job.matrix(table, fitted, task), np.asarray(judged_table[ROW])
     if judge == "validation" or stops_on_judged:
-        return Prepared(train, judged, judged, per_row)
+        return Prepared(train, judged, judged, per_row, numbers)
     how: dict[str, Any] = {"forward": split.forward, "seed": recipe.seed, "are_ranked": task.is_ranking}
     out = samples.held_out(table, split.schema, **how)
     between = samples.embargoed(table, split, out)
-    return Prepared(train.take(~out & ~between), train.take(out), judged, per_row)
+    return Prepared(train.take(~out & ~between), train.take(out), judged, per_row, numbers)
 
 
 def fit_prepared(

@@ -102,9 +102,11 @@ def prepare(
     times = _microseconds(table[stretch.column])
     before, within = times < stretch.begin, (times >= stretch.begin) & (times < stretch.end)
     began = time.perf_counter()
-    judged = training_job.matrix(table.filter(pa.array(within)), fitted, task)
+    judged_table = table.filter(pa.array(within))
+    judged = training_job.matrix(judged_table, fitted, task)
     per_row = 1e6 * (time.perf_counter() - began) / max(1, judged.num_rows)
-    return Prepared(training_job.matrix(table.filter(pa.array(before)), fitted, task), judged, judged, per_row)
+    train = training_job.matrix(table.filter(pa.array(before)), fitted, task)
+    return Prepared(train, judged, judged, per_row, np.asarray(judged_table[ROW]))
 
 
 def _microseconds(times: pa.ChunkedArray) -> NDArray[np.int64]:

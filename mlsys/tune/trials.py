@@ -110,6 +110,10 @@ class Search:
             return None
         return joined_values([each.get().judged.groups for each in next(iter(self.rows.values()))])
 
+    def numbers(self) -> np.ndarray | None:
+        """The numbers of the judged rows in the split."""
+        return joined_values([each.get().judged_rows for each in next(iter(self.rows.values()))])
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -202,7 +206,8 @@ def _write_predictions(file: Path, output: np.ndarray) -> None:
 def judged(search: Search, chosen: list[tuple[Trial, float]], journal: Journal) -> train.JudgedRows:
     """The judged rows, and the weighted mean of the predictions of trials, whose weights sum to 1."""
     output = sum(share * journal.predictions(trial).astype(np.float64) for trial, share in chosen)
-    return train.JudgedRows(search.targets().astype(np.float64), np.asarray(output), search.weights(), search.groups())
+    beside = search.weights(), search.groups(), search.numbers()
+    return train.JudgedRows(search.targets().astype(np.float64), np.asarray(output), *beside)
 
 
 def blend(search: Search, trials: list[Trial], journal: Journal, members: int) -> blending.Blend:

@@ -68,6 +68,9 @@ CHOICE = tuple(f"selection.{name}" for name in ("families", "prefer", "max_laten
 TASK = ("target", "task", "positive", "loss", "train.weight", "train.exposure")
 """Recipe values that say what is predicted, and how rows count."""
 
+DECIDED = ("threshold", "cost", "utility")
+"""Recipe values that a decision threshold depends on."""
+
 COLLECT = Step(
     "collect",
     1,
@@ -123,7 +126,7 @@ TRAIN = Step(
     modelling.train,
     results.TrainResult,
     summary.trained,
-    reads=(*FIT, "train", "evaluate.threshold", "evaluate.cost", *(f"data.reading.{name}" for name in CELLS)),
+    reads=(*FIT, "train", *(f"evaluate.{name}" for name in DECIDED), *(f"data.reading.{name}" for name in CELLS)),
     observe=modelling.observe_views,
     check=modelling.check_trained,
     draw=pages.search,

@@ -152,12 +152,16 @@ def check_collected(run: Run, result: CollectResult) -> None:
     ------
     ContractError
         The newest row is older than ``data.freshness``.
+    RecipeError
+        The threshold is chosen by a utility that cannot be computed of these rows: no search begins for it.
     """
     from mlsys.collect import history
+    from mlsys.evaluate import utility
 
     for line in result.messages:
         run.console.line(f"            {line}")
     history.check_age(result.taken["newest"], run.recipe.data, dt.datetime.now(dt.UTC))
+    utility.check_rule(run.recipe.evaluate, Split.open(run.store, result.split).schema, result.task)
 
 
 def explore(context: StepContext, data: CollectResult) -> ExploreResult:

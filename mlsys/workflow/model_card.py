@@ -16,6 +16,7 @@ from typing import Any
 from mlsys import bundle, registry
 from mlsys.bundle import Bundle
 from mlsys.evaluate.behaviours_report import sentence
+from mlsys.evaluate.thresholds import RULES
 from mlsys.registry import ledger
 from mlsys.reports import formats
 from mlsys.store import Store, write_atomic
@@ -49,6 +50,7 @@ def build(opened: Bundle, evaluation: Mapping[str, Any] | None) -> dict[str, Any
             "params": opened.params,
             "bytes": sum(file.stat().st_size for file in model.rglob("*") if file.is_file()),
             "threshold": opened.threshold,
+            "threshold_rule": provenance.get("threshold_rule"),
             "versions": provenance.get("versions", {}),
         },
         "task": task.model_dump(mode="json"),
@@ -142,7 +144,7 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _table(("", ""), [
         ("family", model["family"]), ("size", f"{model['bytes']:,} bytes"), ("bundle", f"`{model['bundle']}`"),
-        ("decision threshold", formats.label(model["threshold"])),
+        ("decision threshold", _threshold(model)),
         ("libraries", ", ".join(f"{name} {version}" for name, version in model["versions"].items())),
     ])  # fmt: skip
     yield "## Data"
@@ -164,6 +166,12 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
         yield "## Evaluation"
         yield ""
         yield "None is in the store."
+
+
+def _threshold(model: Mapping[str, Any]) -> str:
+    """The threshold, and by which rule it was chosen, where the bundle says so."""
+    rule = model.get("threshold_rule")
+    return formats.label(model["threshold"]) + ("" if rule is None else f" ({RULES[rule]})")
 
 
 def _judged(evaluation: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
@@ -56,6 +57,8 @@ def test_the_judged_rows_are_those_of_all_folds_and_of_validation_where_rows_are
     (split, _, _, task), _, tuned, _, _ = searched
     rows = train.JudgedRows.read(store.path("judged", tuned.judged), task)
     assert len(rows.y) == split.num_rows["train"] + split.num_rows["validation"]
+    assert np.array_equal(np.asarray(rows.columns(split, ["y"])["y"]) == "yes", rows.y == 1)
+    assert len(set(rows.numbers.tolist())) == len(rows.y)
     score = max(tuned.score_default, tuned.score_tuned)
     assert roc_auc_score(rows.y, rows.output[:, 1]) == pytest.approx(score, abs=1e-6)
 

@@ -10,6 +10,7 @@ PROMISES = {
     "monitor/test_rankings.py": "groups whose rows all have labels are measured, the others are told",
     "selection/test_class_balance.py": "probabilities of rare classes are true from the recipe to the bundle",
     "selection/test_rankings.py": "groups stay whole from collection to the gate",
+    "workflow/test_threshold_by_utility.py": "a threshold by utility is worth most, and is told",
     "workflow/test_forecast.py": "a forecast knows nothing of the future, and is the same at the endpoint",
     "collect/test_collected_rows.py": "a row that an earlier collection took is known by its content",
     "collect/test_damage.py": "a damaged file is set aside or named, by every format",

@@ -41,6 +41,38 @@ def test_no_other_threshold_costs_less(rows, false_positive, false_negative):
         assert price(chosen) == min(price(t) for t in np.linspace(-0.01, 1.01, 205))
 
 
+@given(ROWS, st.data())
+def test_no_other_threshold_gains_more(rows, data):
+    y, score = arrays(rows)
+    many = st.lists(st.integers(-9, 9), min_size=len(y), max_size=len(y))
+    gain, weight = np.array(data.draw(many)), np.abs(data.draw(many))
+    chosen = thresholds.choose_by_gain(y, score, gain, weight)
+    if len(set(y)) == 2:
+        best = max(np.sum((gain * weight)[score >= t]) for t in np.linspace(-0.01, 1.01, 205))
+        assert np.sum((gain * weight)[score >= chosen]) == best
+
+
+def test_the_greatest_gain_by_hand():
+    y, score = np.array([1, 0, 0, 1]), np.array([0.875, 0.625, 0.375, 0.125])
+    # calling the first one, two, three, four rows gains 40, 35, 30, 70
+    assert thresholds.choose_by_gain(y, score, np.array([40, -5, -5, 40])) == 0.125
+    # the last row gains less than two wrong calls lose: 40, 35, 30, 39
+    assert thresholds.choose_by_gain(y, score, np.array([40, -5, -5, 9])) == 0.75
+    # it counts twice: 40, 35, 30, 48
+    assert thresholds.choose_by_gain(y, score, np.array([40, -5, -5, 9]), np.array([1.0, 1, 1, 2])) == 0.125
+    # a yes costs more than it brings
+    assert not (score >= thresholds.choose_by_gain(y, score, np.full(4, -1.0))).any()
+
+
+def test_equal_gains_are_decided_as_equal_costs_are():
+    y, score = np.array([1, 0, 1, 0]), np.array([0.875, 0.625, 0.375, 0.125])
+    # one row and three rows gain 0.3 alike, at 0.75 and at 0.25, both as near to a half: the greater
+    assert thresholds.choose_by_gain(y, score, np.array([0.3, -0.1, 0.1, -9.0])) == 0.75
+    assert thresholds.choose_by_gain(y, score, np.zeros(4)) == 0.5
+    assert thresholds.choose_by_gain(np.ones(4), score, np.ones(4)) == 0.5
+    assert thresholds.choose_by_gain(np.array([]), np.array([]), np.array([])) == 0.5
+
+
 def test_it_lies_halfway_between_two_scores():
     assert thresholds.choose(np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.7, 0.9])) == 0.5
 

@@ -61,6 +61,63 @@ def test_by_threshold_is_a_plain_loop_over_thresholds(p, chosen):
     assert (found["none"], found["all"]) == (0.0, pytest.approx((100 - 10 - 5 + 60) / 7))
 
 
+def test_the_best_threshold_by_hand():
+    """By falling probability a yes gains 100, -5, 20, -5: in all 100, 95, 115, 110, and three rows are called."""
+    y, p = np.array([1, 0, 0, 1]), np.array([0.9, 0.6, 0.2, 0.4])
+    assert utility.best_threshold(SQL, ROWS, BINARY, y, p) == pytest.approx(0.3)
+    # without the fourth row: 100, 95, 95, 90
+    assert utility.best_threshold(SQL, ROWS, BINARY, y, p, np.array([1.0, 1, 1, 0])) == pytest.approx(0.75)
+    # a yes is worth its probability less a half, whoever it is: the first two rows
+    assert utility.best_threshold(DOUBT, ROWS, BINARY, y, p) == pytest.approx(0.5)
+
+
+DOUBT = "CASE WHEN prediction = 'yes' THEN probability - 0.5 ELSE 0 END"
+BOTH = "CASE WHEN (prediction = y) THEN amount ELSE -amount * probability END"
+
+
+@given(st.lists(st.integers(0, 20), min_size=4, max_size=4), st.sampled_from([SQL, DOUBT, BOTH]))
+def test_no_threshold_has_a_greater_mean_utility_than_the_chosen_one(p, sql):
+    y, p, weight = np.array([1, 0, 0, 1]), np.array(p) / 20, np.array([1.0, 2.0, 0.0, 3.0])
+    chosen = utility.best_threshold(sql, ROWS, BINARY, y, p, weight)
+    values = [
+        utility.metric(sql, ROWS, BINARY, threshold).function(y, p, weight)
+        for threshold in [chosen, *np.linspace(-0.025, 1.025, 22)]
+    ]
+    assert values[0] == pytest.approx(max(values), abs=1e-9)
+
+
+@pytest.mark.parametrize("sql", ["CASE WHEN prediction = 'yes' THEN amount END", "amount / nullif(amount, 10)"])
+def test_rows_without_a_number_choose_no_threshold(sql):
+    """A no is worth nothing in all four rows, or neither answer is in the second."""
+    with pytest.raises(errors.RecipeError, match=r"evaluate\.utility\n.*none in [14] of 4 rows") as raised:
+        utility.best_threshold(sql, ROWS, BINARY, np.array([1, 0, 0, 1]), np.array([0.9, 0.6, 0.2, 0.4]))
+    assert "ELSE 0" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "task", "text"),
+    [
+        ("amunt * 2", BINARY, "no column 'amunt' in the table"),
+        ("amount", Task(kind="multiclass", target="y", classes=("a", "b", "c")), "utility for a multiclass task"),
+        ("amount", Task(kind="regression", target="amount"), "utility for a regression task"),
+    ],
+)
+def test_a_threshold_that_no_utility_can_choose_is_refused(sql, task, text):
+    section = recipe.EvaluateSection(threshold="utility", utility=sql)
+    with pytest.raises(errors.RecipeError, match="recipe: evaluate") as raised:
+        utility.check_rule(section, SCHEMA, task)
+    assert text in str(raised.value)
+    assert utility.check_rule(recipe.EvaluateSection(utility=sql), SCHEMA, task) == []
+
+
+def test_a_threshold_by_utility_needs_one():
+    text = "name: a\ntarget: y\ndata: {source: x.csv}\nevaluate: {threshold: utility}"
+    with pytest.raises(errors.RecipeError, match="recipe: 'evaluate'") as raised:
+        recipe.parse(text)
+    assert "expected: utility: SQL for the worth of a prediction, with threshold: utility" in str(raised.value)
+    assert recipe.parse(text, ["evaluate.utility=amount"]).evaluate.threshold == "utility"
+
+
 def test_a_row_without_a_number_makes_it_undefined():
     assert np.isnan(utility.metric("amount / nullif(amount, 10)", ROWS, BINARY, 0.5).function(np.zeros(4), np.ones(4)))
 

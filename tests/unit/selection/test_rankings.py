@@ -277,9 +277,9 @@ def test_a_score_needs_no_group_and_a_request_may_carry_it(tmp_path):
 def test_rows_that_a_search_judged_keep_their_groups(tmp_path):
     task = Task(kind="ranking", target="y", group="query")
     groups = np.array([2**63 + 1, 2**63 + 1, 5], np.uint64)
-    judging.JudgedRows(np.array([1.0, 0.0, 2.0]), np.array([0.1, 0.2, 0.3]), None, groups).write(tmp_path)
+    judging.JudgedRows(np.array([1.0, 0.0, 2.0]), np.array([0.1, 0.2, 0.3]), None, groups, np.arange(3)).write(tmp_path)
     again = judging.JudgedRows.read(tmp_path, task)
-    assert again.groups.tolist() == groups.tolist()
+    assert (again.groups.tolist(), again.numbers.tolist()) == (groups.tolist(), [0, 1, 2])
     assert again.weight is None
 
 

@@ -1,6 +1,7 @@
 """The training step in one task: what the bundle holds and where each part of it comes from."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score, root_mean_squared_error
 
@@ -8,6 +9,7 @@ from mlsys import models, train
 from mlsys.features import executors
 from mlsys.models.matrix import joined
 from mlsys.predict import Predictor
+from mlsys.schema import ROW
 from mlsys.statistics import encode_target
 from mlsys.store import Store
 from mlsys.train import placement, plans, training_job
@@ -54,6 +56,48 @@ def test_the_threshold_is_the_best_one_on_the_validation_rows(make_split, tmp_pa
     assert made.threshold is not None
     kept = f1_score(y, score >= made.threshold)
     assert kept == pytest.approx(max(f1_score(y, score >= cut) for cut in np.unique(score)), abs=1e-12)
+
+
+WORTH = "CASE WHEN prediction = 'no' THEN 0 WHEN y = 'yes' THEN 2 + abs(c) ELSE -9 * abs(c) END"
+BY_UTILITY = {"evaluate": {"threshold": "utility", "utility": WORTH}}
+
+
+def worth_of(table, called):
+    """Mean of `WORTH` by hand, for the rows that are called positive."""
+    c, y = np.abs(table["c"].to_numpy()), np.array(table["y"].to_pylist()) == "yes"
+    return np.where(called, np.where(y, 2 + c, -9 * c), 0).mean()
+
+
+def cuts(score):
+    """A threshold for every way to divide rows of these scores."""
+    return [*np.unique(score), 1.1]
+
+
+@pytest.mark.parametrize("plan", ["task", "stream"])
+def test_the_threshold_of_a_utility_is_worth_most_on_the_validation_rows(make_split, tmp_path, plan):
+    built = make_split(**{"train": {**ONCE["train"], "plan": plan}, **BY_UTILITY})
+    validation = built[0].table("validation")
+    made, _ = fit(built, tmp_path)
+    score = Predictor(made).table(validation).score
+    kept = worth_of(validation, score >= made.threshold)
+    assert kept == pytest.approx(max(worth_of(validation, score >= cut) for cut in cuts(score)), abs=1e-9)
+    assert made.threshold > fit(make_split(**ONCE), tmp_path)[0].threshold  # for a wrong yes costs much
+    assert (made.provenance["threshold_rule"], made.provenance["utility"]) == ("utility", WORTH)
+
+
+def test_rows_that_a_search_has_judged_bring_the_columns_of_the_utility_by_their_numbers(make_split, tmp_path):
+    split, *rest = make_split(train={"calibration": "none"}, **BY_UTILITY)
+    whole = pa.concat_tables([split.table(part) for part in ("train", "validation")])
+    rows = whole.take(np.arange(0, len(whole), 2)[::-1].copy())  # every other one of both parts, the last one first
+    y = np.asarray(encode_target(rows["y"], rest[-1]), np.float64)
+    score = 0.4 * y + 0.6 * np.random.default_rng(1).random(len(rows))
+    train.JudgedRows(y, np.column_stack([1 - score, score]), numbers=rows[ROW].to_numpy()).write(tmp_path)
+    judged = train.JudgedRows.read(tmp_path, rest[-1])
+    given = Store.open(tmp_path / "store"), split.only("train", "validation"), *rest
+    made = train.fit(*given, "linear", {}, judged=judged)
+    kept = worth_of(rows, score >= made.threshold)
+    assert kept == pytest.approx(max(worth_of(rows, score >= cut) for cut in cuts(score)), abs=1e-9)
+    assert kept > worth_of(rows, score >= 1.1)
 
 
 @pytest.mark.parametrize("family", ["linear", "forest", "xgboost", "lightgbm", "catboost"])
@@ -238,7 +282,8 @@ def test_a_recipe_can_ask_for_blocks_and_for_none(make_split, monkeypatch):
 
 def test_the_provenance_holds_no_time_and_no_path(make_split, tmp_path):
     made, _ = fit(make_split(**SETTINGS), tmp_path)
-    told = {"split", "num_rows", "seed", "plan", "rounds", "fitted_on", "validation", "versions"}
+    told = {"split", "num_rows", "seed", "plan", "rounds", "fitted_on", "validation", "versions", "threshold_rule"}
     assert set(made.provenance) == told
     assert set(made.provenance["versions"]) == {"python", "mlsys", "numpy", "xgboost"}
+    assert made.provenance["threshold_rule"] == "f1"
     assert str(tmp_path) not in str(made.provenance)

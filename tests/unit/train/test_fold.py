@@ -60,6 +60,15 @@ def test_the_sample_bounds_the_rows_to_fit_on_and_those_to_judge(make_split):
     assert sample.judged.num_rows == 50 < whole.judged.num_rows
 
 
+@pytest.mark.parametrize(("judge", "max_rows"), [(2, None), (2, 50), ("validation", None), ("validation", 50)])
+def test_the_judged_rows_are_found_again_by_their_numbers(make_split, judge, max_rows):
+    built = make_split()
+    made = prepared(built, judge=judge, max_rows=max_rows)
+    outputs = np.tile([0.5, 0.5], (made.judged.num_rows, 1))
+    again = train.JudgedRows(made.judged.y, outputs, numbers=made.judged_rows[::-1])
+    assert np.array_equal(np.asarray(again.columns(built[0], ["y"])["y"]) == "yes", made.judged.y[::-1] == 1)
+
+
 @pytest.mark.parametrize("family", ["dummy", "linear", "forest", "xgboost"])
 def test_the_score_is_that_of_an_independent_computation(make_split, family):
     split, statistics, recipe, task = make_split(**SETTINGS)

@@ -72,3 +72,5 @@ def test_every_judged_row_is_later_than_all_that_were_fitted_on(built):
         assert made.stopping is made.judged
         assert sorted(made.train.y) == sorted(rows["y"].to_pylist()[:before])
         assert sorted(made.judged.y) == sorted(rows["y"].to_pylist()[before : before + 180])
+        by_number = dict(zip(*(split.table("train")[name].to_pylist() for name in (ROW, "y")), strict=True))
+        assert [by_number[number] for number in made.judged_rows] == made.judged.y.tolist()

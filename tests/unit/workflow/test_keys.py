@@ -131,7 +131,7 @@ VALUES = {
     "evaluate.gate.roc_auc.min": (0.2, EVALUATE),
     "evaluate.gate.roc_auc.max": (1.0, EVALUATE),
     "evaluate.gate.roc_auc.strict": (True, EVALUATE),
-    "evaluate.utility": ("x", EVALUATE | DEPLOY),
+    "evaluate.utility": ("x", TRAIN | EVALUATE | DEPLOY),
     "evaluate.fairness.columns": (["colour"], EVALUATE),
     "evaluate.fairness.min_rows": (12, EVALUATE),
     "evaluate.fairness.max_difference": ({"statistical_parity": 0.5}, EVALUATE),
