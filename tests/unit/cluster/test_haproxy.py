@@ -223,6 +223,13 @@ def replicas():
         each.server_close()
 
 
+def first_line(port, request):
+    """The first line of the answer to a request that is sent at once, empty where the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request.encode())
+        return connection.makefile().readline()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "times"),
     [
@@ -242,15 +249,9 @@ def test_what_may_happen_twice_is_sent_again_when_its_replica_ends_unanswered(
     process = subprocess.Popen(command)
     try:
         wait_until(lambda: answers(port))
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request(method, path, b"{}" if method == "POST" else None)
-        if times == 2:
-            assert connection.getresponse().status == 200
-        else:
-            with contextlib.suppress(http.client.RemoteDisconnected):
-                assert connection.getresponse().status == 503
-        connection.close()
+        status = first_line(port, f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}")
     finally:
         process.terminate()
         process.wait()
     assert replicas[1] == [path] * times
+    assert ("HTTP/1.1 200" in status) == (times == 2)
