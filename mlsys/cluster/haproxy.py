@@ -14,8 +14,9 @@ the next HAProxy takes over from it.
 
 A replica that ends may still be asked: it stops a second after Serve has said so, and on a busy machine HAProxy hears
 of that later. HAProxy then closes the connection of the client without an answer, as it does where a replica was
-killed. So a prediction that a replica has not begun to answer, and whatever only reads, is sent to another one
-(``RAY_SERVE_HAPROXY_RETRY_ON``); what may not happen twice, as a batch job or a promotion, is not.
+killed. So what only reads, and a prediction, goes to another replica where the first gave no byte of an answer
+(``RAY_SERVE_HAPROXY_RETRY_ON``), if the body came with the headers: HAProxy keeps no other. What may not happen twice,
+as a batch job or a promotion, does not.
 """
 
 from __future__ import annotations

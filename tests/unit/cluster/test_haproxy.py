@@ -182,7 +182,7 @@ def test_what_is_left_of_a_cluster_that_was_killed_is_ended(home, started):
 
 
 class Replica(BaseHTTPRequestHandler):
-    """A replica that ends as it reads a request: the first that is no check of its health is closed unanswered."""
+    """A replica that ends as it reads the first request that is no check of its health, and listens no more."""
 
     asked: list[str]
     protocol_version = "HTTP/1.1"
@@ -201,7 +201,9 @@ class Replica(BaseHTTPRequestHandler):
         is_check = self.path == "/-/healthz"
         self.asked.extend([] if is_check else [self.path])
         self.close_connection = len(self.asked) == 1 and not is_check
-        if not self.close_connection:
+        if self.close_connection:
+            self.server.socket.close()
+        else:
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
