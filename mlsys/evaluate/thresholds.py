@@ -127,8 +127,8 @@ def choose_by_gain(y: NDArray[Any], score: NDArray[Any], gain: NDArray[Any], wei
 
     Ties and rows of one class are as in `choose`, which has the other arguments: it may be best to call none or all.
 
-    >>> choose_by_gain(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.9]), np.array([-5.0, 1.0, 40.0]))
-    0.55
+    >>> choose_by_gain(np.array([0, 1, 1]), np.array([0.25, 0.5, 0.75]), np.array([-5.0, 1.0, 40.0]))
+    0.375
     """
     if len(np.unique(np.asarray(y) == 1)) < 2:
         return 0.5
