@@ -235,10 +235,18 @@ def _params(params: Any) -> dict[str, Any]:
 
 def check_ids(ids: Sequence[Any], where: str, faults: Faults) -> None:
     """Add a fault for each id that is not text of at most `MAX_ID_BYTES` in UTF-8; None is no id and no fault."""
+    if _are_plain(ids):
+        return
     for row, name in enumerate(ids):
         if name is not None and not is_id(name):
             got = json_kind(name) if not isinstance(name, str) else ascii(cut(name, 40))
             faults.add(row, where, got, f"text of 1 to {MAX_ID_BYTES} bytes in UTF-8")
+
+
+def _are_plain(ids: Sequence[Any]) -> bool:
+    """Tell at once of nearly all lists that each id is one: texts of ASCII, of which a character is a byte."""
+    is_text = {*map(type, ids)} == {str}
+    return is_text and all(ids) and max(map(len, ids)) <= MAX_ID_BYTES and all(map(str.isascii, ids))
 
 
 def is_id(name: object) -> bool:

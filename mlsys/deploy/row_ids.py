@@ -91,7 +91,7 @@ def of_rows(
         sent = rows[id_column].to_pylist() if id_column in rows.column_names else [None] * count
     else:
         sent = [row.get(id_column) for row in rows]
-    ids = _completed([None if value is None or value == "" else str(value) for value in sent])
+    ids = _completed([None if value is None else str(value) for value in sent])
     faults = Faults()
     check_ids(ids, id_column, faults)
     refuse(faults)
@@ -100,5 +100,8 @@ def of_rows(
 
 def _completed(ids: Sequence[str | None]) -> list[str]:
     """The ids with new ones in place of those that are missing or empty."""
-    absent = iter(new_ids(sum(not name for name in ids)))
+    present = [name for name in ids if name]
+    if len(present) == len(ids):
+        return present
+    absent = iter(new_ids(len(ids) - len(present)))
     return [name or next(absent) for name in ids]
