@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class SplitReader:
             if column is None or (kind is not None and not self._contract.fits(name, column)):
                 return None
             columns[name] = column
-        return Request(columns=columns, num_bytes=len(body))
+        return Request(columns=columns, num_bytes=len(body)) if _are_exact(columns.values()) else None
 
     def _plan(self, body: bytes) -> _Plan | None:
         beginning = body[: body.find(b"]", 0, MAX_BEGINNING) + 1]
@@ -109,18 +109,11 @@ def _json_type(kind: pa.DataType | None) -> Any:
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
-    """Values as an array; None where they might not be exactly those that were written."""
+    """Values as an array; None where it cannot hold them."""
     try:
-        array = _doubles(values) if pa.types.is_floating(kind) else pa.array(values, kind)
+        return _doubles(values) if pa.types.is_floating(kind) else pa.array(values, kind)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return None
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        numbers = array.fill_null(0).to_numpy() if array.null_count else array.to_numpy()
-        if not (np.abs(numbers) < EXACT).all():
-            return None
-        if pa.types.is_floating(kind) and (numbers.view(np.int64) == _NEGATIVE_ZERO).any():
-            return None
-    return array
 
 
 def _doubles(values: Sequence[float | None]) -> pa.Array:
@@ -128,3 +121,14 @@ def _doubles(values: Sequence[float | None]) -> pa.Array:
         return pa.array(np.frombuffer(struct.pack(f"{len(values)}d", *values), np.float64))
     except struct.error:  # of a null among them
         return pa.array(values, pa.float64())
+
+
+def _are_exact(columns: Iterable[Any]) -> bool:
+    """Tell whether all numbers in arrays are exactly those that were written; null is NaN here, and passes."""
+    arrays = [column for column in columns if isinstance(column, pa.Array) and _is_number(column.type)]
+    numbers = np.concatenate([np.zeros(0), *(array.to_numpy(zero_copy_only=False) for array in arrays)])
+    return not ((np.abs(numbers) >= EXACT) | (numbers.view(np.int64) == _NEGATIVE_ZERO)).any()
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

@@ -95,6 +95,39 @@ def test_ordinary_bodies_are_read_into_arrays(blank):
 
 
 @pytest.mark.parametrize(
+    ("name", "written", "expected"),
+    [
+        ("x", ["1.5", "null", "3"], [1.5, None, 3.0]),
+        ("x", ["null", "null"], [None, None]),
+        ("x", ["9007199254740991", "null", "0"], [9007199254740991.0, None, 0.0]),  # 2^53 - 1
+        ("x", ["null", "9007199254740992"], None),
+        ("x", ["-9007199254740993.0", "1"], None),
+        ("x", ["-0.0", "1"], None),
+        ("n", ["7", "null", "0"], [7, None, 0]),
+        ("n", ["null", "null"], [None, None]),
+        ("n", ["9007199254740991", "-9007199254740991"], [9007199254740991, -9007199254740991]),
+        ("n", ["null", "-9007199254740992"], None),
+        ("n", ["9223372036854775808", "1"], None),
+        ("m", ["127", "-128", "null"], [127, -128, None]),
+        ("m", ["128", "1"], None),
+        ("b", ["true", "null", "false"], [True, None, False]),
+        ("s", ['"a"', "null", '""'], ["a", None, ""]),
+    ],
+)
+def test_numbers_are_those_that_were_written_or_left_to_the_rule(name, written, expected):
+    request = SplitReader(CONTRACT).read(body_of([[value] for value in written], names=[name]), Bounds())
+    assert (request and request.columns[name].to_pylist()) == expected
+
+
+def test_one_number_that_a_double_may_not_have_leaves_the_whole_body_to_the_rule():
+    names, first = ["s", "n", "x"], ['"a"', "1", "0.5"]
+    reader = SplitReader(CONTRACT)
+    assert reader.read(body_of([first, first], names=names), Bounds()) is not None
+    for changed in (["null", "9007199254740992", "null"], ["null", "null", "-0.0"]):
+        assert reader.read(body_of([first, changed], names=names), Bounds()) is None
+
+
+@pytest.mark.parametrize(
     "body",
     [
         body_of([GOOD], names=["x", "y", "f", "n", "m", "b", "s", "a", "x"]),
