@@ -107,13 +107,15 @@ class FeatureLookup:
         faults = Faults()
         plans = [self.plan(row, number, faults) for number, row in enumerate(rows)]
         refuse(faults)
+        features: list[dict[str, PointFeatures]] = [{} for _ in rows]
+        if not any(plan.views for plan in plans):
+            return self._contract.records(rows), LookupResult(self.views, self._counts(features), features)
         untimed = [self._untimed(row, plan) for row, plan in zip(rows, plans, strict=True)]
         if any(untimed):
             moment = self._moment(now)
             pairs = zip(rows, untimed, strict=True)
             rows = [{**row, str(self.clock): moment} if lacks else row for row, lacks in pairs]
         records = self._contract.records(rows)
-        features: list[dict[str, PointFeatures]] = [{} for _ in records]
         for turn in range(max((len(plan.rounds) for plan in plans), default=0)):
             places = [
                 (row, view) for row, plan in enumerate(plans) for some in plan.rounds[turn : turn + 1] for view in some
@@ -142,6 +144,11 @@ class FeatureLookup:
             kind = arrow_type(self._contract.schema[str(self.clock)].type)
             table = table.append_column(self.clock, pa.repeat(pa.scalar(self._moment(now), kind), table.num_rows))
         return self.fill(self._contract.table(table), plan)
+
+    def is_given(self, names: Collection[str]) -> bool:
+        """Tell whether rows of these columns carry all that is looked up for others."""
+        faults = Faults()
+        return not self.plan(names, "all", faults).views and not faults
 
     def plan(self, names: Collection[str], row: Row, faults: Faults) -> LookupPlan:
         """Find the views to look up for a row of these columns; what is missing is added to `faults`."""

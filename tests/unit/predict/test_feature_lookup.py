@@ -86,6 +86,31 @@ def test_rows_that_carry_all_columns_are_used_as_they_are(predictor, plain, sent
     assert predictor.lookup.records(other)[1].counts == {"weather": {"given": 60}, "planes": {"given": 60}}
 
 
+@pytest.mark.parametrize("num_rows", [0, 1, 3])
+def test_rows_that_carry_all_columns_are_checked_and_nothing_is_looked_up(model, sent, num_rows):
+    def no_table(view):
+        raise AssertionError(f"{view.name} was looked up")
+
+    lookup = Predictor(model, source=TableSource(model.schema, no_table)).lookup
+    rows = joined.requests(joined.join(sent), keys_only=False)[:num_rows]
+    records, looked = lookup.records(rows)
+    assert [record["temp"] for record in records] == [row["temp"] for row in rows]
+    assert {name: counts.total() for name, counts in looked.counts.items()} == {"weather": num_rows, "planes": num_rows}
+    assert (looked.features, looked.unknown()) == ([{}] * num_rows, [0] * num_rows)
+    for row in range(num_rows):
+        with pytest.raises(errors.RequestError) as caught:
+            lookup.records([*rows[:row], {**rows[row], "distance": "far"}, *rows[row + 1 :]])
+        assert [(fault["row"], fault["field"]) for fault in caught.value.violations] == [(row, "distance")]
+
+
+def test_columns_are_given_only_if_no_join_lacks_one(predictor, sent):
+    keys = ["flight", "at", "origin", "tail", "distance"]
+    assert predictor.lookup.is_given([*keys, "temp", "wind", "plane_seats", "plane_maker"])
+    assert not predictor.lookup.is_given(keys)
+    assert not predictor.lookup.is_given([*keys, "temp", "wind"])
+    assert not predictor.lookup.is_given([*keys, "temp", "wind", "plane_seats"])
+
+
 def test_one_join_can_be_carried_and_the_other_looked_up(predictor, sent):
     carried = [{**row, "temp": 12.5, "wind": 3} for row in joined.requests(sent)]
     records, looked = predictor.lookup.records(carried)
