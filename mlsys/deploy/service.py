@@ -293,18 +293,24 @@ class Service:
 
 def _conformed(predictor: Predictor, request: Request) -> tuple[pa.Table | list[dict[str, Any]], LookupResult | None]:
     """Validate the rows of a request, look up their features, and return few rows as records, others as a table."""
-    contract, lookup = predictor.contract, predictor.lookup
-    is_few = request.num_rows <= FEW_ROWS
-    if not is_few and request.records is not None and lookup is None:
+    contract, lookup, is_few = predictor.contract, predictor.lookup, request.num_rows <= FEW_ROWS
+    if request.records is None and not is_few:
+        return _conformed_columns(predictor, request.columns)
+    if request.records is not None and not is_few:
         columns = _same_columns(request.records)
-        if columns is not None:
+        if columns is not None and (lookup is None or lookup.is_given(columns)):
             with contextlib.suppress(errors.RequestError):  # whose faults are told row by row, below
-                return contract.columns(columns), None
-    if is_few or request.records is not None:
-        sent = request.as_records()
-        records, looked = (contract.records(sent), None) if lookup is None else lookup.records(sent)
-        return (records if is_few else contract.arrow(records)), looked
-    return (contract.columns(request.columns), None) if lookup is None else lookup.columns(request.columns)
+                return _conformed_columns(predictor, columns)
+    sent = request.as_records()
+    records, looked = (contract.records(sent), None) if lookup is None else lookup.records(sent)
+    return (records if is_few else contract.arrow(records)), looked
+
+
+def _conformed_columns(
+    predictor: Predictor, columns: Mapping[str, Sequence[Any]]
+) -> tuple[pa.Table, LookupResult | None]:
+    lookup = predictor.lookup
+    return (predictor.contract.columns(columns), None) if lookup is None else lookup.columns(columns)
 
 
 def _same_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]] | None:

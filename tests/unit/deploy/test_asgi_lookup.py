@@ -73,21 +73,56 @@ def send(service, path="/invocations", method="POST", **content):
 SENT = joined.rows(40, seed=3)
 
 
-@pytest.mark.parametrize("num_rows", [1, 16, 40])
-@pytest.mark.parametrize("form", ["dataframe_records", "dataframe_split", "inputs"])
-def test_keys_alone_are_answered_with_the_bits_of_joined_rows(service, model, num_rows, form):
-    rows = joined.requests(SENT.slice(0, num_rows))
+def body_of(rows, form):
     names = list(rows[0])
     content = {
         "dataframe_records": rows,
         "dataframe_split": {"columns": names, "data": [list(row.values()) for row in rows]},
         "inputs": {name: [row[name] for row in rows] for name in names},
-    }[form]
-    answer = send(service, json={form: content})
+    }
+    return {form: content[form]}
+
+
+@pytest.mark.parametrize("num_rows", [1, 16, 40])
+@pytest.mark.parametrize("form", ["dataframe_records", "dataframe_split", "inputs"])
+def test_keys_alone_are_answered_with_the_bits_of_joined_rows(service, model, num_rows, form):
+    answer = send(service, json=body_of(joined.requests(SENT.slice(0, num_rows)), form))
     assert answer.status_code == 200
     truth = Predictor(model).table(joined.join(SENT.slice(0, num_rows)))
     assert answer.json()["probabilities"] == truth.probabilities.tolist()
     assert "features" not in answer.json()
+
+
+@pytest.mark.parametrize("num_rows", [1, 16, 17, 40])
+@pytest.mark.parametrize("form", ["dataframe_records", "dataframe_split", "inputs"])
+def test_rows_with_all_columns_are_answered_alike_in_every_form(service, model, num_rows, form):
+    table = joined.join(SENT.slice(0, num_rows))
+    answer = send(service, json=body_of(joined.requests(table, keys_only=False), form)).json()
+    assert answer["probabilities"] == Predictor(model).table(table).probabilities.tolist()
+    assert answer["prediction_ids"] == [f"F3-{row}" for row in range(num_rows)]
+    assert service.stats()["lookup"] == {"weather": {"given": num_rows}, "planes": {"given": num_rows}}
+
+
+def test_records_with_all_columns_are_refused_by_their_rows(service):
+    rows = joined.requests(joined.join(SENT), keys_only=False)
+    rows[17]["plane_seats"] = "many"
+    rows[30]["flight"] = "x" * 257
+    answer = send(service, json={"dataframe_records": rows})
+    assert answer.status_code == 422
+    faults = answer.json()["error"]["violations"]
+    assert [(fault["row"], fault["field"]) for fault in faults] == [(17, "plane_seats")]
+    rows[17]["plane_seats"] = None
+    faults = send(service, json={"dataframe_records": rows}).json()["error"]["violations"]
+    assert [(fault["row"], fault["field"]) for fault in faults] == [(30, "flight")]
+
+
+def test_records_of_which_one_lacks_columns_are_looked_up_for_that_one(service):
+    rows = joined.requests(joined.join(SENT), keys_only=False)
+    rows[17] = joined.requests(SENT)[17]
+    send(service, json={"dataframe_records": rows})
+    counts = service.stats()["lookup"]
+    assert (counts["weather"]["given"], counts["planes"]["given"]) == (39, 39)
+    assert {name: sum(of_view.values()) for name, of_view in counts.items()} == {"weather": 40, "planes": 40}
 
 
 @pytest.mark.parametrize("num_rows", [1, 40])
