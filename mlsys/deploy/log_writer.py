@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from mlsys import errors
 from mlsys.deploy import log_compaction, prediction_log
-from mlsys.deploy.prediction_log import OWN, SPANS, UTC, Loss, Span, logged_name
+from mlsys.deploy.prediction_log import OWN, SPANS, UTC, Loss, Span, is_logged, logged_name
 from mlsys.predict import Predictions, Predictor
 from mlsys.predict.feature_lookup import LookupResult
 from mlsys.registry import LedgerEntry
@@ -123,7 +123,7 @@ def _part(requests: Sequence[LoggedRequest]) -> pa.Table:
     columns, sent = dict(zip(OWN, own, strict=True)), frozenset(rows.column_names)
     schema, needed = predictor.bundle.schema, predictor.contract.needed
     for column, field in zip(schema, schema.arrow(), strict=True):
-        if column.role in {Role.FEATURE, Role.ID} or column.name in needed or column.name == predictor.task.group:
+        if is_logged(column, needed, predictor.task):
             sent_values = rows[column.name] if column.name in sent else pa.nulls(rows.num_rows, field.type)
             columns[logged_name(column.name)] = sent_values
     return pa.table(columns)

@@ -51,6 +51,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlsys.schema import Column, Role, Task
 from mlsys.store import Store, write_json
 
 UTC = pa.timestamp("us", "UTC")
@@ -87,6 +88,11 @@ def logged_name(feature: str) -> str:
     ('seats', 'input.score')
     """
     return f"input.{feature}" if feature in OWN else feature
+
+
+def is_logged(column: Column, needed: Collection[str], task: Task) -> bool:
+    """Tell whether the log has a column of requests: features, what a model needs beside them, the id and the group."""
+    return column.role in {Role.FEATURE, Role.ID} or column.name in needed or column.name == task.group
 
 
 def folder_of(store: Store, name: str) -> Path:

@@ -256,6 +256,7 @@ def _facts(bundle: Bundle, split: Split, recipe: Recipe, scored: held_out.HeldOu
         "metric": baseline.metric_of(bundle, recipe).name,
         "threshold": bundle.threshold,
         "threshold_rule": recipe.evaluate.threshold,
+        "utility_sql": recipe.evaluate.utility,
         "unseen": scored.unseen,
         "rare": scored.rare,
     }

@@ -37,9 +37,10 @@ from mlsys.monitor.drift_alarms import AlarmRule
 from mlsys.monitor.label_match import LabelCounts
 from mlsys.monitor.labels import Labels, LabelSource, WrittenLabels
 from mlsys.monitor.log_rows import LogRows
-from mlsys.monitor.log_scan import LogScan
+from mlsys.monitor.log_scan import IndexedColumns, LogScan
 from mlsys.monitor.log_state import LogState
 from mlsys.monitor.performance import Performance, PerformanceLimits
+from mlsys.monitor.realised_utility import RealisedUtility
 from mlsys.monitor.reference import ReferenceRows
 from mlsys.monitor.relevance import ModelResponse
 from mlsys.monitor.stored_tables import DRIFT, PROFILE, StoredTables
@@ -212,7 +213,8 @@ def _judge(
     reference = ReferenceRows.of(bundle)
     calendars = [Calendar(each, recipe.data.timezone) for each in section.granularities]
     labels = sources.read(store, name, bundle, recipe)
-    state, tables, every = _scan(source, bundle, reference, labels, calendars, section.slices)
+    utility = RealisedUtility.of(baseline, bundle)
+    state, tables, every = _scan(source, bundle, reference, labels, calendars, section.slices, utility)
     for calendar, each in zip(calendars, every, strict=True):
         mark_partial(each.windows, calendar, section.min_rows)
     scanned, calendar = every[0], calendars[0]
@@ -242,7 +244,10 @@ def _judge(
         "decision": decided.to_json(),
         "log": judgement_json.log_json(state),
         "labels": judgement_json.labels_json(scanned.counts, scanned.delays, delays),
-        "messages": judgement_json.messages(state, scanned.counts),
+        "messages": [
+            *judgement_json.messages(state, scanned.counts),
+            *([] if utility is None else utility.messages(judged)),
+        ],
         "baseline": judgement_json.baseline_json(base, limits),
         "estimates": estimation.to_json(),
         "counts": judgement_json.counts_json(judged),
@@ -265,43 +270,48 @@ def _scan(
     labels: Sequence[Labels],
     calendars: Sequence[Calendar],
     slices: Sequence[str],
+    utility: RealisedUtility | None,
 ) -> tuple[LogState, StoredTables, list[Scanned]]:
     """Read what is new in the log, and put the windows of each calendar together, with their labels.
 
     Where a state of shorter windows is there, it goes on, and the longer ones are made of it.
     """
-    states = _states(source, bundle, calendars, slices)
+    indexed: IndexedColumns = {} if utility is None else utility.indexed
+    states = _states(source, bundle, calendars, slices, indexed)
     while True:
         folder, calendar = states.pop(0)
-        with log_state.opened(folder, len(slices), has_groups=bundle.task.is_ranking) as state:
+        with log_state.opened(folder, len(slices), has_groups=bundle.task.is_ranking, indexed=indexed) as state:
             rows = LogRows(source.folder, bundle.schema, bundle.task, bundle.digest)
-            state.take(rows, LogScan(reference, calendar, slices))
+            state.take(rows, LogScan(reference, calendar, slices, indexed))
             if states and calendar not in calendars and not roll_up.is_whole(state):
                 continue
             placed = [state if each == calendar else roll_up.of_state(state, each) for each in calendars]
             code = code_digest(source.store, TABLES_CODE)
             tables = StoredTables(folder if calendar == calendars[0] else None, state.window_files, code)
-            return state, tables, [_labelled(each, labels, bundle, slices) for each in placed]
+            return state, tables, [_labelled(each, labels, bundle, slices, utility) for each in placed]
 
 
 def _states(
-    source: LogSource, bundle: Bundle, calendars: Sequence[Calendar], slices: Sequence[str]
+    source: LogSource, bundle: Bundle, calendars: Sequence[Calendar], slices: Sequence[str], indexed: IndexedColumns
 ) -> list[tuple[Path | None, Calendar]]:
     """States that windows can be made of: those that are there, the longest windows first, then a new one."""
     names = roll_up.bases([each.granularity for each in calendars])
     bases = [replace(calendars[0], granularity=each) for each in names]
     if not source.is_stored:
         return [(None, bases[0])]
-    folders = [(_state_folder(source.store, source.name, bundle, each, slices), each) for each in bases]
+    folders = [(_state_folder(source, bundle, each, slices, indexed), each) for each in bases]
     there = [(folder, each) for folder, each in folders if (folder / "state.json").is_file()]
     return [*there, *(folders[:1] if folders[0] not in there else [])]
 
 
-def _state_folder(store: Store, name: str, bundle: Bundle, calendar: Calendar, slices: Sequence[str]) -> Path:
+def _state_folder(
+    source: LogSource, bundle: Bundle, calendar: Calendar, slices: Sequence[str], indexed: IndexedColumns
+) -> Path:
     """Folder of what was read of the log, under the digest of all that it depends on."""
-    code = code_digest(store, f"{LogState.__module__}:{LogState.__name__}")
-    key = digest_json([bundle.digest, calendar.granularity, calendar.timezone, list(slices), code])
-    return store.root / "monitor" / name / "log" / key[:32]
+    code = code_digest(source.store, f"{LogState.__module__}:{LogState.__name__}")
+    columns = [column for column, _ in indexed.values()]
+    key = digest_json([bundle.digest, calendar.granularity, calendar.timezone, list(slices), columns, code])
+    return source.store.root / "monitor" / source.name / "log" / key[:32]
 
 
 @dataclass(frozen=True)
@@ -314,7 +324,9 @@ class Scanned:
     delays: NDArray[np.float64]
 
 
-def _labelled(state: LogState, labels: Sequence[Labels], bundle: Bundle, slices: Sequence[str]) -> Scanned:
+def _labelled(
+    state: LogState, labels: Sequence[Labels], bundle: Bundle, slices: Sequence[str], utility: RealisedUtility | None
+) -> Scanned:
     """Give the windows their labels, and put them in order."""
     counts, delays = None, np.empty(0)
     if labels:
@@ -322,6 +334,7 @@ def _labelled(state: LogState, labels: Sequence[Labels], bundle: Bundle, slices:
         is_whole = id_column is not None and bundle.schema[id_column].type == "int64"
         match = label_match.join(labels, state, is_whole_number=is_whole)
         rows = label_match.with_whole_groups(match.rows, state) if bundle.task.is_ranking else match.rows
+        rows = rows if utility is None else utility.added(rows)
         delays = label_match.fill(state.windows, rows, bundle.task, slices)
         counts = match.counts
     ordered = sorted(state.windows.values(), key=lambda w: (w.start, w.slice_key or "", w.slice_value or ""))

@@ -295,4 +295,6 @@ def weighted_rows(labelled: LabelledRows, delays: LabelDelays) -> LabelledRows:
     ages = delays.observed_at - np.concatenate(labelled.time)
     ready = delays.is_ready(ages)
     share = delays.arrived(y[ready], ages[ready])
-    return LabelledRows([y[ready]], [output[ready]], [block[ready]], weight=1 / np.maximum(share, MIN_ARRIVED))
+    known, weight = labelled.utilities, 1 / np.maximum(share, MIN_ARRIVED)
+    utility = [] if known is None else [known[ready]]
+    return LabelledRows([y[ready]], [output[ready]], [block[ready]], utility=utility, weight=weight)

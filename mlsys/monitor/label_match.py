@@ -25,6 +25,9 @@ from mlsys.statistics.hashing import hash_array
 LABEL, VOID, KNOWN_AT, WHOLE = "__label", "__void", "__known_at", "__whole"
 """Columns that `join` adds to index rows; their names leave ``y`` and ``label`` to features."""
 
+UTILITY_OF_ROW = "__utility"
+"""What the prediction of a row was worth, where the evaluation says it (`mlsys.monitor.realised_utility`)."""
+
 MAX_EXAMPLES = 3
 """Ids of each side that are shown where labels belong to no prediction."""
 
@@ -227,6 +230,8 @@ def _fill(window: Window, rows: pl.DataFrame, task: Task) -> None:
     window.labelled.block.append(block[judged])
     window.labelled.time.append(rows["event_at"].dt.timestamp("us").to_numpy()[judged] / 1e6)
     window.labelled.delay.append(_delays(rows)[judged])
+    if UTILITY_OF_ROW in rows.columns:
+        window.labelled.utility.append(rows[UTILITY_OF_ROW].to_numpy()[judged])
     if task.is_ranking:
         window.labelled.group.append(rows[GROUP].fill_null(0).to_numpy()[judged])
     if task.labels:

@@ -1,14 +1,14 @@
 """One pass over new rows of the prediction log: statistics and counts of every window, and an index of the rows.
 
 What a window keeps merges with what it kept before, so rows are read once. Of each row the *index* keeps what a
-label that comes later needs: ids, time, window, block, slices and the model's output.
+label that comes later needs: ids, time, window, block, slices, the model's output and columns that a utility reads.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import polars as pl
@@ -41,27 +41,35 @@ START, BLOCK, GROUP = "__start", "__block", "__group"
 """Columns of the index: the start of a row's window, the number of its block, and a hash of the group of a ranking."""
 
 
+IndexedColumns: TypeAlias = Mapping[str, tuple[str, Any]]
+"""Columns of the index beside its own: name there → column of the log that it is, and its type in Polars."""
+
+NO_COLUMNS: IndexedColumns = {}
+
+
 def slice_column(number: int) -> str:
     """Column of the index that holds a row's value of a slice."""
     return f"__slice{number}"
 
 
-def index_types(num_slices: int, *, has_groups: bool = False) -> dict[str, Any]:
+def index_types(num_slices: int, *, has_groups: bool = False, indexed: IndexedColumns = NO_COLUMNS) -> dict[str, Any]:
     """Columns of the index with their types in Polars; a ranking's has the group of each row."""
     time = pl.Datetime("us", "UTC")
     return {
         "prediction_id": pl.String(), ENTITY: pl.String(), "event_at": time, "logged_at": time, IDENTITY: pl.UInt64(),
         REASON: pl.String(), START: time, BLOCK: pl.Int16(), SCORE: pl.Float64(),
         "probabilities": pl.List(pl.Float64), **{slice_column(number): pl.String() for number in range(num_slices)},
-        **({GROUP: pl.UInt64()} if has_groups else {}),
+        **({GROUP: pl.UInt64()} if has_groups else {}), **{name: kind for name, (_, kind) in indexed.items()},
     }  # fmt: skip
 
 
 class LogScan:
     """Windows and slices that rows fall into, by their keys; rows are added batch by batch."""
 
-    def __init__(self, reference: ReferenceRows, calendar: Calendar, slices: Sequence[str]) -> None:
-        self.reference, self.calendar, self.slices = reference, calendar, slices
+    def __init__(
+        self, reference: ReferenceRows, calendar: Calendar, slices: Sequence[str], indexed: IndexedColumns = NO_COLUMNS
+    ) -> None:
+        self.reference, self.calendar, self.slices, self.indexed = reference, calendar, slices, indexed
         self.windows: dict[WindowKey, Window] = {}
 
     def add(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -95,8 +103,9 @@ class LogScan:
 
     def _index(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Those columns of the rows that a label may need later."""
-        types = index_types(len(self.slices), has_groups=self.reference.task.is_ranking)
-        present = {name: pl.col(name) if name in rows.columns else pl.lit(None) for name in types}
+        types = index_types(len(self.slices), has_groups=self.reference.task.is_ranking, indexed=self.indexed)
+        source = {name: self.indexed[name][0] if name in self.indexed else name for name in types}
+        present = {name: pl.col(of) if of in rows.columns else pl.lit(None) for name, of in source.items()}
         return rows.select(present[name].cast(kind).alias(name) for name, kind in types.items())
 
     def _fill(self, key: WindowKey, rows: pl.DataFrame) -> None:

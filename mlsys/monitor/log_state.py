@@ -10,8 +10,8 @@
 
 ``state.json`` is replaced as a whole when all else is on disk: a run that is killed has read nothing. The state is a
 cache: without it, or where it cannot be read, all that the log holds is read again. Its key is the digest of all that
-its content depends on: bundle, windows, slices and code. What a run reads and writes goes with the rows that are new
-and the windows that they are in; all windows are read, for they are judged together.
+its content depends on: bundle, windows, slices, columns that the index keeps, and code. What a run reads and writes
+goes with the rows that are new and the windows that they are in; all windows are read, for they are judged together.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mlsys.deploy.prediction_log import RowSpans
 from mlsys.limits import EPOCH
 from mlsys.monitor import stored_tables
 from mlsys.monitor.log_rows import IDENTITY, REASON, LogRows
-from mlsys.monitor.log_scan import BLOCK, START, LogScan, index_types
+from mlsys.monitor.log_scan import BLOCK, NO_COLUMNS, START, IndexedColumns, LogScan, index_types
 from mlsys.monitor.seen_identities import SeenIdentities
 from mlsys.monitor.windows import Calendar, Window, WindowKey
 from mlsys.statistics.arrays import UInt64
@@ -254,9 +254,11 @@ def prune(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def opened(folder: Path | None, num_slices: int, *, has_groups: bool = False) -> Iterator[LogState]:
+def opened(
+    folder: Path | None, num_slices: int, *, has_groups: bool = False, indexed: IndexedColumns = NO_COLUMNS
+) -> Iterator[LogState]:
     """Open the state in a folder, for one process at a time; an empty one where there is none that can be read."""
-    types = index_types(num_slices, has_groups=has_groups)
+    types = index_types(num_slices, has_groups=has_groups, indexed=indexed)
     if folder is None:
         yield LogState(None, types)
         return

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from mlsys import errors
 from mlsys import label_sets as labels
-from mlsys.evaluate.metrics import Metric, Predicted
+from mlsys.evaluate import weighted_metrics as weighted
+from mlsys.evaluate.metrics import UTILITY, Metric, Predicted
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
 from mlsys.schema import Task, TaskKind
@@ -38,6 +39,14 @@ MIN_BLOCKS = 5
 
 NUM_GROUPS = 20
 """Groups, of every twentieth row, where there are too few blocks."""
+
+
+REALISED = Metric(
+    UTILITY, "Utility", frozenset(TaskKind), "value", "higher", weighted.mean_of(lambda _, utility: utility),
+    "mean of what the predictions of the rows were worth; NaN where that of one is not known", in_target_unit=True,
+)  # fmt: skip
+"""The metric of rows whose utility stands in place of their prediction. Its unit is the user's: a loss of it is held
+against its value on the test rows."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +266,9 @@ def measure(window: Window, task: Task, metrics: Sequence[Metric], limits: Perfo
             else:
                 estimate = PerformanceEstimate(statistic(None))
             performance.metrics[metric.name] = estimate
+    if rows.utilities is not None:
+        statistic = REALISED.under(y, rows.utilities, weight)
+        performance.metrics[REALISED.name] = estimate_by_blocks(statistic, block, limits.confidence)
     for index in _gap_indices(task):
         statistic = calibration_gap(y, output, task, index, weight)
         performance.gaps[index] = estimate_by_blocks(statistic, block, limits.confidence)
@@ -280,20 +292,28 @@ def _gap_indices(task: Task) -> Sequence[int]:
 
 def check(windows: Sequence[Performance], baseline: Performance, task: Task, limits: PerformanceLimits) -> None:
     """Widen the intervals that took rows as independent, and fill in each window's losses against the baseline."""
-    chosen = limits.metric.name
-    inflation = _inflation([window.metrics[chosen] for window in windows if chosen in window.metrics])
     gap_inflation = {
         index: _inflation([window.gaps[index] for window in windows if index in window.gaps])
         for index in _gap_indices(task)
     }
+    for metric in (limits.metric, REALISED):
+        _check_metric(metric, windows, baseline, limits)
     for window in windows:
         window.gaps = {index: gap.widened(gap_inflation[index]) for index, gap in window.gaps.items()}
-        if chosen in window.metrics:
-            estimate = window.metrics[chosen] = window.metrics[chosen].widened(inflation)
-            if chosen in baseline.metrics and not math.isnan(estimate.value):
-                window.losses.append(_metric_loss(estimate, baseline.metrics[chosen], inflation, limits))
         if task.is_classification and window.gaps:
             window.losses.append(_gap_loss(window, baseline, gap_inflation, task, limits))
+
+
+def _check_metric(
+    metric: Metric, windows: Sequence[Performance], baseline: Performance, limits: PerformanceLimits
+) -> None:
+    """Widen the intervals of one metric, and fill in its losses."""
+    known = [window for window in windows if metric.name in window.metrics]
+    inflation, base = _inflation([window.metrics[metric.name] for window in known]), baseline.metrics.get(metric.name)
+    for window in known:
+        estimate = window.metrics[metric.name] = window.metrics[metric.name].widened(inflation)
+        if base is not None and not math.isnan(estimate.value):
+            window.losses.append(_metric_loss(metric, estimate, base, inflation, limits))
 
 
 def _inflation(estimates: Sequence[PerformanceEstimate]) -> float:
@@ -310,9 +330,12 @@ def _inflation(estimates: Sequence[PerformanceEstimate]) -> float:
 
 
 def _metric_loss(
-    estimate: PerformanceEstimate, base: PerformanceEstimate, inflation: float, limits: PerformanceLimits
+    metric: Metric,
+    estimate: PerformanceEstimate,
+    base: PerformanceEstimate,
+    inflation: float,
+    limits: PerformanceLimits,
 ) -> PerformanceLoss:
-    metric = limits.metric
     lost = metric.sign * (base.value - estimate.value)
     margin = _margin(estimate, base, inflation, limits.confidence)
     limit = limits.max_loss * (abs(base.value) if metric.in_target_unit else 1)

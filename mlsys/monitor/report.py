@@ -10,6 +10,7 @@ import zoneinfo
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlsys.evaluate.metrics import UTILITY
 from mlsys.monitor import drift, drift_alarms, drift_charts
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
@@ -75,6 +76,7 @@ def _facts(value: Json) -> Html:
 
 def _windows_table(value: Json) -> Html:
     title, metric = value["baseline"]["title"], value["baseline"]["metric"]
+    with_utility = _has_utility(value)
     rows = [
         [
             _window_cell(window),
@@ -83,14 +85,21 @@ def _windows_table(value: Json) -> Html:
             " ".join(window["reasons"]) or "No drift.",
             _with_interval(window["metrics"].get(metric)),
             _with_interval(((window["estimate"] or {}).get("metrics") or {}).get(metric)),
+            *([_with_interval(window["metrics"].get(UTILITY))] if with_utility else []),
             f"{window['labels']['coverage']:.0%}" if value["labels"] else None,
             window["num_unseen"],
             window["num_rare"],
         ]
         for window in value["windows"]
     ]
-    head = ["window", "rows", "verdict", "why", title, "estimated", "labels", "unseen values", "rare values"]
-    return html.table(rows, head, align="lrlwrrrrr")
+    worth = ["utility"] if with_utility else []
+    head = ["window", "rows", "verdict", "why", title, "estimated", *worth, "labels", "unseen values", "rare values"]
+    return html.table(rows, head, align="lrlw" + "r" * (len(head) - 4))
+
+
+def _has_utility(value: Json) -> bool:
+    """Tell whether labels have said of some window what its predictions were worth."""
+    return any(UTILITY in window["metrics"] for window in value["windows"])
 
 
 def _window_cell(window: Json) -> Html:
@@ -144,6 +153,11 @@ def _method(value: Json) -> list[object]:
         f"test rows, if that is more), and the {rules['confidence']:.0%} interval of the change since the test rows "
         "excludes zero."
     )
+    worth = (
+        f"The utility of the predictions, where the recipe says it, is judged likewise: a window is degraded where its "
+        f"mean has lost more than {rules['max_metric_loss']:g} of that of the test rows. It is not estimated without "
+        "labels: what a row is worth depends on more than its score."
+    )
     estimated = (
         "Without labels, metrics are estimated from the scores: a score is taken for the rate that the test rows had "
         "at it, with the noise of labels and of these rates. That holds if the same scores still mean the same, which "
@@ -155,7 +169,9 @@ def _method(value: Json) -> list[object]:
     entries = [[html.code(each.name), each.title, each.columns, each.source] for each in drift.STATISTICS]
     statistics = html.table(entries, ["column of drift.parquet", "statistic", "columns", "source"])
     return [
-        html.bullets([alarm, joint, matters, noise, degraded, estimated, decision]),
+        html.bullets(
+            [alarm, joint, matters, noise, degraded, *([worth] if _has_utility(value) else []), estimated, decision]
+        ),
         html.details("Columns", columns) if rows else "",
         html.details("Statistics of drift", statistics),
     ]
@@ -182,12 +198,18 @@ def _performance(report: html.Page, value: Json, times: Sequence[str]) -> None:
         "Performance",
         _metric_chart(windows, times, value["baseline"]),
         _estimate_notes(value),
+        *([_metric_chart(windows, times, _of_utility(value["baseline"]))] if _has_utility(value) else []),
         *_rate_charts(value, times),
         _coverage_chart(value, times),
         _delays(value),
         _regions(value),
         note="Bands are intervals from leaving out one block of time after another: rows that are alike count as few.",
     )
+
+
+def _of_utility(base: Json) -> Json:
+    """The facts of the test rows with the utility in place of the chosen metric."""
+    return {**base, "metric": UTILITY, "title": "Utility", "greater_is_better": True}
 
 
 def _metric_chart(windows: Sequence[Json], times: Sequence[str], base: Json) -> Html:

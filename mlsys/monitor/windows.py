@@ -98,6 +98,8 @@ class LabelledRows:
     ----------
     time, delay
         Seconds since 1970 of the row, and from then until its label was known, NaN where that is not said.
+    utility
+        What the prediction of each row was worth, NaN where that is not known; none where nobody said it.
     void_block
         Blocks of rows that will never have a label of the task.
     weight
@@ -110,6 +112,7 @@ class LabelledRows:
     group: list[NDArray[np.uint64]] = field(default_factory=list)
     time: list[NDArray[np.float64]] = field(default_factory=list)
     delay: list[NDArray[np.float64]] = field(default_factory=list)
+    utility: list[NDArray[np.float64]] = field(default_factory=list)
     void_block: list[Counts] = field(default_factory=list)
     weight: NDArray[np.float64] | None = None
 
@@ -117,6 +120,11 @@ class LabelledRows:
     def groups(self) -> NDArray[np.uint64] | None:
         """Hash of the group of each row; None for other tasks than rankings."""
         return np.concatenate(self.group) if self.group else None
+
+    @property
+    def utilities(self) -> NDArray[np.float64] | None:
+        """The utility of each row; None where nobody said what predictions are worth."""
+        return np.concatenate(self.utility) if self.utility else None
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], Counts]:
         """Truth (class index or value), model output and block of each row."""

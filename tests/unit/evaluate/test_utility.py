@@ -174,4 +174,5 @@ def test_an_evaluation_of_numbers_has_it_without_a_threshold(make_world):
     found = evaluate.score(world.store, world.bundle, world.split, world.recipe)
     assert found["metrics"]["utility"]["value"] == pytest.approx(-found["metrics"]["mae"]["value"])
     assert "utility" not in found
+    assert found["utility_sql"] == "-abs(y - prediction)"
     assert "Utility" in report.page(found)

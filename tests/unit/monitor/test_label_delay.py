@@ -83,6 +83,7 @@ def judge(world, labels, **section):
     test = Traffic.draw(10_000, 77)
     output = np.column_stack([1 - test.score, test.score])
     facts = {"estimation": recalibration.facts(test.late.astype(float), output, TASK, None), "num_rows": 10_000}
+    facts["utility_sql"] = "CASE WHEN late THEN 1 ELSE 0 END"  # whose mean is the observed rate
     return step.compare(
         world.store, "world", world.bundle, world.folder, labels, world.recipe(**section),
         baseline={**world.baseline, **facts}, as_of=AS_OF,
@@ -125,6 +126,7 @@ def test_weights_take_away_the_bias_of_early_labels(world, stream):
         if window["labels"]["mature"] and window["labels"]["coverage"] < 0.9:
             early.append(window["labels"]["early"]["observed"] - rate)
             weighted.append(window["observed"] - rate)
+            assert window["metrics"]["utility"]["value"] == pytest.approx(window["observed"])
     assert len(early) >= 2
     assert min(early) > 0.04
     assert np.abs(weighted).mean() < np.mean(early) / 3
