@@ -6,7 +6,7 @@ killed in the middle, a fit takes at most 1.2 times as long.
 
 Moments are drawn with a fixed seed: a round, and a time after the checkpoint before it. ``--scale`` copies of the
 flights table are fitted by two workers on three nodes of one CPU each; ``--family network`` trains a small network on
-a sample of each worker's rows, whose rounds are epochs.
+a sample of ``--rows`` of each worker's rows, whose rounds are epochs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WORKERS, NODES = 2, 3
 KINDS = ("worker", "driver", "worker", "node")
 """Victims in turn."""
 
-PARAMS = {"xgboost": {"early_stopping": 0}, "network": {"rows": 4_000, "width": 64, "batch_rows": 128}}
+PARAMS = {"xgboost": {"early_stopping": 0}, "network": {"width": 64, "batch_rows": 128}}
 
 POLL_S = 0.05
 
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="processes to kill at random moments (20)")
     parser.add_argument("--rounds", type=int, default=300, help="rounds of the fit (300)")
     parser.add_argument("--family", choices=sorted(PARAMS), default="xgboost", help="the family to fit (xgboost)")
+    parser.add_argument("--rows", type=int, default=4_000, help="rows that a network samples (4,000)")
     parser.add_argument("--no-middle", action="store_true", help="leave out the fit with one kill in the middle")
     parser.add_argument("--drive", type=Path, help="run as the driver of the fit in this folder, which is then killed")
     wanted = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> None:
         drive(wanted.drive)
         return
     with tempfile.TemporaryDirectory() as folder, nodes(Path(folder)) as machines:
-        prepare(Path(folder), wanted.scale, wanted.rounds, wanted.family)
+        prepare(Path(folder), wanted)
         facts = measure(Path(folder), machines, wanted)
     if wanted.json:
         middle = {"undisturbed": facts["undisturbed_s"] / facts["middle_s"]} if "middle_s" in facts else {}
@@ -156,10 +157,11 @@ def num_rows(folder: Path) -> int:
     return int(pickle.loads((folder / "job.pickle").read_bytes()).split.num_rows["train"])
 
 
-def prepare(folder: Path, scale: int, rounds: int, family: str) -> None:
+def prepare(folder: Path, wanted: Any) -> None:
     """Write the rows, and the job that each driver reads."""
-    split = divided(folder, scale, held_out=0.1)
-    params = {**PARAMS[family], "epochs" if family == "network" else "rounds": rounds}
+    split, family = divided(folder, wanted.scale, held_out=0.1), wanted.family
+    own = {"epochs": wanted.rounds, "rows": wanted.rows} if family == "network" else {"rounds": wanted.rounds}
+    params = {**PARAMS[family], **own}
     job = job_of(split, program_of(split, family), family=family, workers=WORKERS, params=params)
     (folder / "job.pickle").write_bytes(pickle.dumps(job))
 

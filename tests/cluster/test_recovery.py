@@ -11,6 +11,9 @@ KILLS = {"xgboost": 6, "network": 2}
 """Three workers, two drivers and a machine, and of a network a worker and a driver: some ten seconds each, most of them
 for new processes."""
 
+OPTIONS = {"xgboost": [], "network": ["--rows", "1000"]}
+"""A network samples as many rows as it is trained on in seconds."""
+
 SECONDS = 900
 """Far more than it takes, for a machine that does other work beside it."""
 
@@ -20,7 +23,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "recovery.py"
 @pytest.mark.timeout(SECONDS + 20)
 @pytest.mark.parametrize("family", KILLS)
 def test_kills_of_workers_drivers_and_a_machine_end_in_the_same_bytes(family):
-    words = ["--family", family, "--kills", KILLS[family], "--rounds", 100, "--no-middle", "--json"]
+    words = ["--family", family, "--kills", KILLS[family], "--rounds", 100, "--no-middle", "--json", *OPTIONS[family]]
     command = [sys.executable, BENCHMARK, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
