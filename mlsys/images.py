@@ -23,13 +23,13 @@ memory is taken for the pixels.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from mlsys import threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -147,16 +147,11 @@ def fault(data: bytes) -> str | None:
 
 
 def each(function: Callable[[S], T], items: Sequence[S]) -> list[T]:
-    """Call a function on each item, with all threads of the task; results in the order of the items.
+    """Call a function on each picture, side by side, and return the results in the order of the pictures.
 
-    Pillow lets go of the interpreter while it reads, decodes and resizes, so that large
-    pictures are decoded side by side; for a few the threads would cost more than they gain.
+    Pillow lets go of the interpreter while it reads, decodes and resizes large pictures.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)  # Ray sets it to a task's CPUs
-    if threads == 1 or len(items) < FEW:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
+    return threads.each(function, items, few=FEW)
 
 
 def _plain(stored: Any) -> Image:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import toys
-from mlsys import errors, models
+from mlsys import errors, models, threads
 from mlsys.models.matrix import Matrix
 from mlsys.schema import Task, TaskKind
 
@@ -149,6 +149,15 @@ def test_a_row_alone_has_the_bits_it_has_in_any_batch(fitted):
     assert alone.tobytes() == whole[:60].tobytes()
     for size in (2, 7, 63, 64, 65, 129):
         assert family.predict(model, matrix.X[:size]).tobytes() == whole[:size].tobytes()
+
+
+def test_threads_that_predict_at_once_get_the_same_bits(fitted, monkeypatch):
+    family, model, matrix = fitted
+    whole = family.predict(model, matrix.X)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    parts = [slice(start, start + 25) for start in range(0, 400, 25)]
+    at_once = threads.each(lambda part: family.predict(model, matrix.X[part]), parts)
+    assert np.concatenate(at_once).tobytes() == whole.tobytes()
 
 
 def test_the_layout_in_memory_does_not_change_a_bit(fitted):

@@ -26,7 +26,7 @@ ALLOWED = {
     "mlsys.deploy.telemetry": {"ray.serve"},  # metrics of a replica
     "mlsys.deploy.together": {"ray.serve"},  # many models in one replica
     "mlsys.features.executors": {"concurrent.futures"},  # threads inside of a task
-    "mlsys.images": {"concurrent.futures"},  # the same
+    "mlsys.threads": {"concurrent.futures"},  # the same
 }
 
 

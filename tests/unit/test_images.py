@@ -95,9 +95,3 @@ def test_damage_gives_a_picture_or_the_one_error(garbage, at, form):
         "cut short or damaged",
         "more than 33,554,432 pixels",
     }
-
-
-def test_results_come_in_the_order_of_the_items(monkeypatch):
-    for threads in ("1", "3"):
-        monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        assert images.each(abs, range(-20, 20)) == [abs(number) for number in range(-20, 20)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bundles import fit, requests, rows
 from mlsys import errors
-from mlsys.predict import Predictor, decide
+from mlsys.predict import LEAST_EXPLAINED, LEAST_PREDICTED, Predictor, decide
 from mlsys.schema import Task, TaskKind
 from mlsys.store import Store
 
@@ -43,6 +43,20 @@ def test_a_row_is_predicted_the_same_whatever_stands_beside_it(predictors, kind)
     table = rows(40, seed=12, kind=kind)
     whole = predictor.table(table).score
     assert [float(predictor.table(table.slice(at, 1)).score[0]) for at in range(40)] == whole.tolist()
+
+
+@pytest.mark.parametrize("kind", [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION])
+@pytest.mark.parametrize("family", ["linear", "forest", "xgboost"])
+def test_many_rows_have_the_same_bits_and_explanations_in_any_number_of_threads(predictors, monkeypatch, kind, family):
+    predictor, table = predictors[kind, family], rows(3 * LEAST_PREDICTED + 1, seed=13, kind=kind)
+    explained = predictor.conform(table.slice(0, 3 * LEAST_EXPLAINED + 1))
+    scores, contributions = [], []
+    for count in ("1", "2", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", count)
+        scores.append(predictor.table(table).score.tobytes())
+        made = predictor.explain(explained, predictor.conformed_table(explained))
+        contributions.append((made.contributions.tobytes(), made.base.tobytes()))
+    assert len(set(scores)) == len(set(contributions)) == 1
 
 
 times = st.datetimes(TWO_DAYS_IN, TWO_DAYS_LEFT, timezones=st.timezones())
