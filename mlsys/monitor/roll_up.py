@@ -49,7 +49,7 @@ def _together(key: WindowKey, parts: Sequence[tuple[Window, int]], calendar: Cal
     """One window of its parts, each with the block of the window that it lies in."""
     start, slice_key, slice_value = key
     (first, _), *others = parts
-    statistics = first.statistics.merge(*(part.statistics for part, _ in others)) if others else first.statistics
+    statistics = first.statistics.merge(*(part.statistics for part, _ in others))  # its own: labels are added to both
     window = Window(start, calendar.end(start), calendar.label(start), statistics, slice_key, slice_value)
     for part, block in parts:
         window.num_rows += part.num_rows

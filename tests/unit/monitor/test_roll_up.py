@@ -154,6 +154,14 @@ def test_several_granularities_are_in_one_table_and_the_first_is_judged(kept):
     assert rows.rows() == [("1 week", 2_800, 2), ("1 day", 2_800, 14)]
 
 
+def test_labels_count_once_in_a_day_of_one_hour(kept):
+    traffic = Traffic.draw(600, 7)
+    kept.write([traffic], span=dt.timedelta(hours=1))
+    made = judged(kept, traffic.labels(), granularity=["1 day", "1 hour"])
+    table = pl.read_parquet(made.folder / "profile.parquet").filter(pl.col("column_name") == "late")
+    assert table.select("granularity", "count", "num_nulls").rows() == [("1 day", 600, 0), ("1 hour", 600, 0)]
+
+
 def test_two_windows_are_compared_with_intervals(kept):
     kept.write([Traffic.draw(2_000, 1), Traffic.draw(2_000, 2), Traffic.draw(2_000, 3, shift=0.8)])
     made = judged(kept, compared=("week of 2024-01-01", "2024-01-17"))
