@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -194,7 +195,8 @@ def ours(job: dict[str, Any]) -> dict[str, Any]:
             started = time.perf_counter()
             done = mlsys.run(recipe(job), until="train", store=store.root, quiet=True)
             seconds = time.perf_counter() - started
-            predict_us = _predict(done.predictor(), job)
+            with patch.dict(os.environ, OMP_NUM_THREADS=str(job["threads"])):
+                predict_us = _predict(done.predictor(), job)
         finally:
             cluster.down(store)
     model = f"{done.family} (cluster {started - began:.0f} s)"
