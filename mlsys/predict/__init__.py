@@ -267,7 +267,7 @@ class Predictor:
         return self._decide(self._for_exposure(whole, table), unseen=dict(unseen), rare=dict(rare))
 
     def _predict(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What the family gives for features, of many rows by blocks side by side, which have the same bits."""
+        """Predict features by the family, many rows in blocks side by side, which have the same bits."""
         blocks = threads.blocks(len(X), LEAST_PREDICTED)
         raw = threads.each(lambda rows: models.predict(self.bundle.family, self._model, X[rows]), blocks)
         return raw[0] if len(raw) == 1 else np.concatenate(raw)

@@ -22,7 +22,7 @@ def test_the_first_number_of_openmp_is_what_a_process_may_use_else_the_machine_h
     assert threads.count() == (expected or os.cpu_count())
 
 
-@pytest.mark.parametrize("call", [threads.each, images.each])
+@pytest.mark.parametrize("call", [threads.each, images.each], ids=["threads", "images"])
 @pytest.mark.parametrize("count", ["1", "3"])
 def test_results_come_in_the_order_of_the_items(monkeypatch, call, count):
     monkeypatch.setenv("OMP_NUM_THREADS", count)
