@@ -51,7 +51,7 @@ Connection: close\r
 \r
 {"error": {"code": "request_timeout", "message": "the request did not come in time"}}
 """
-"""Answer of HAProxy to a client that stalls before a replica has heard of its request."""
+"""Answer of HAProxy to a client that sends headers and no body; to one that sends no headers it has its own."""
 
 ERROR_503 = """HTTP/1.1 503 Service Unavailable\r
 Content-Type: application/json\r
@@ -60,7 +60,7 @@ Connection: close\r
 \r
 {"error": {"code": "service_unavailable", "message": "no replica answers now"}}
 """
-"""Answer of HAProxy where no replica does; Ray's would be 500, which says that the request is at fault for ever."""
+"""Answer of HAProxy where no replica does; 500, by Ray or HAProxy itself, would say that the request is at fault."""
 
 
 def folder() -> Path:
@@ -119,6 +119,7 @@ def script(binary: str, home: Path, ports: tuple[int, ...]) -> str:
         f"/disable-l7-retry/d; /^frontend http_frontend$/a\\    http-request disable-l7-retry unless {SENT_AGAIN}",
         f"/wait-for-body/d; /^frontend http_frontend$/a\\    {AWAITED}",
         f"/errorfile 408/d; /^defaults$/a\\    errorfile 408 {home}/408.http",
+        f"/errorfile 500/d; /^defaults$/a\\    errorfile 500 {home}/503.http",
         f"/^ *timeout http-request /d; s/^\\( *\\)timeout client .*/&\\n\\1timeout http-request {HEADERS_S}s/",
     ]
     words = " ".join(f"-e {shlex.quote(edit)}" for edit in edits)

@@ -158,7 +158,7 @@ def test_labels_count_once_in_a_day_of_one_hour(kept):
     traffic = Traffic.draw(600, 7)
     kept.write([traffic], span=dt.timedelta(hours=1))
     made = judged(kept, traffic.labels(), granularity=["1 day", "1 hour"])
-    table = pl.read_parquet(made.folder / "profile.parquet").filter(pl.col("column_name") == "late")
+    table = pl.read_parquet(made.folder / "profile.parquet").filter(column_name="late", log_type="INPUT")
     assert table.select("granularity", "count", "num_nulls").rows() == [("1 day", 600, 0), ("1 hour", 600, 0)]
 
 
