@@ -7,6 +7,8 @@ import pytest
 import faulty
 import object_store
 from mlsys import cluster
+from mlsys.deploy import serving
+from mlsys.recipe.names import GATEWAY
 from mlsys.store import Store
 
 
@@ -29,3 +31,13 @@ def store(tmp_path_factory):
         cluster.down(store)
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def endpoints(store):
+    """What a module serves ends with it; Serve and the gateway, whose start takes longer, go on for the next one."""
+    from ray import serve
+
+    yield
+    for name in serve.status().applications.keys() - {GATEWAY}:
+        serving.stop(store, name)

@@ -16,11 +16,8 @@ LONGEST_S = 120
 
 
 @pytest.fixture(scope="module")
-def url(store):
-    from ray import serve
-
-    yield serving.start(store, NAME, fit(store).digest, 1, SETTINGS).url
-    serve.shutdown()
+def url(store, endpoints):
+    return serving.start(store, NAME, fit(store).digest, 1, SETTINGS).url
 
 
 def num_replicas():

@@ -30,13 +30,10 @@ def model(store):
 
 
 @pytest.fixture(scope="module")
-def url(store, model):
-    """The endpoint of the model; Serve ends with the module, if a test did not end it."""
-    from ray import serve
-
+def url(store, endpoints, model):
+    """The endpoint of the model; it ends with the module, if a test did not end it."""
     settings = recipe.DeploySection(port=0, max_replicas=1, batch=recipe.BatchSection(max_running=2))
     yield serving.start(store, "jobs", model.digest, 1, settings).url
-    serve.shutdown()
     cluster.stop_detached(batch_jobs.actor_name(store))
 
 

@@ -49,14 +49,12 @@ def with_target(table, target):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def served(store):
+def served(store, endpoints):
     """Version 1 in service; 2 is as good, and 3 refuses what 1 answers.
 
     4 says yes to almost all rows, 5 has so many trees that it takes longer, and 6 has learned the opposite. 7 is as
     good as 1 but for values on which its library fails, or ends the process.
     """
-    from ray import serve
-
     table = rows(400)
     complete = table.filter(table["carrier"].is_valid())
     yes = pa.array([number % 40 > 0 for number in range(table.num_rows)])
@@ -76,7 +74,6 @@ def served(store):
     change = rollout.put(store, first, "champion", there, reason="first", sections=SECTIONS)
     yield change.endpoint
     cluster.stop_detached(canary_judge.actor_name(store, NAME))
-    serve.shutdown()
 
 
 @contextlib.contextmanager

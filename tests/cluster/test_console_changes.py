@@ -20,10 +20,8 @@ LIMIT_S = 90
 
 
 @pytest.fixture(scope="module", autouse=True)
-def keys(store):
+def keys(store, endpoints):
     """Two versions, an alert that lasts, and a key of each kind; the keys of the shared store end with the module."""
-    from ray import serve
-
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         for seed in range(2):
@@ -35,7 +33,6 @@ def keys(store):
     made = {scope: api_keys.add(store, [scope]) for scope in ("predict", "admin")}
     yield made
     api_keys.file_of(store).unlink()
-    serve.shutdown()
 
 
 def console(url):

@@ -34,11 +34,8 @@ def versions(guarded):
 
 
 @pytest.fixture(scope="module")
-def url(store, guarded, versions):
-    from ray import serve
-
-    yield serving.start(guarded, "kept", versions[0], 1, SETTINGS).url
-    serve.shutdown()
+def url(endpoints, guarded, versions):
+    return serving.start(guarded, "kept", versions[0], 1, SETTINGS).url
 
 
 @pytest.fixture(scope="module")

@@ -54,9 +54,8 @@ def settings(folder, **deploy):
 
 
 @pytest.fixture(scope="module")
-def deploy(store, folder):
+def deploy(store, endpoints, folder):
     """Runs the recipe up to its endpoint; what did not change is not done again."""
-    from ray import serve
 
     def deploy(**changes):
         return run(Run(settings(folder, **changes), store, Console()), "deploy")
@@ -64,7 +63,6 @@ def deploy(store, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield deploy
-    serve.shutdown()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "redis"])

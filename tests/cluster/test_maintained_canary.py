@@ -19,10 +19,8 @@ LONGEST_S = 120
 
 
 @pytest.fixture(scope="module")
-def shop(store, tmp_path_factory):
+def shop(store, endpoints, tmp_path_factory):
     """A shop whose model is served, and whose world has changed for four weeks."""
-    from ray import serve
-
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         shop = Shop(tmp_path_factory.mktemp("shop"), store=store)
@@ -31,7 +29,6 @@ def shop(store, tmp_path_factory):
             shop.live()
         yield shop
     cluster.stop_detached(canary_judge.actor_name(store, "shop"))
-    serve.shutdown()
 
 
 @contextlib.contextmanager

@@ -20,10 +20,8 @@ SECTIONS = {"deploy": {"port": 0, "max_replicas": 1}}
 
 
 @pytest.fixture(scope="module")
-def own(store, tmp_path_factory):
+def own(endpoints, tmp_path_factory):
     """A store that did not start the cluster, in which `train` has three versions, of which the third does not load."""
-    from ray import serve
-
     own = Store.open(tmp_path_factory.mktemp("names"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nothing here needs MLflow
@@ -31,7 +29,6 @@ def own(store, tmp_path_factory):
             registry.register(own, "train", opened)
         registry.configure(own, registry.resolve(own, "train", 1), SECTIONS)
         yield own
-    serve.shutdown()
 
 
 def unloadable(store):

@@ -28,10 +28,11 @@ SETTINGS = recipe.DeploySection(port=0, max_replicas=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def served(store):
-    """Version 1 of the model `late`, served on a cluster that ran steps before; Serve ends with the module."""
+def served(store, endpoints):
+    """Version 1 of the model `late`, on a cluster that ran steps before Serve started; it ends with the module."""
     from ray import serve
 
+    serve.shutdown()  # that of other modules
     cluster.map(time.sleep, [0.5] * 4)  # processes that are idle after it, and would become replicas
 
     with pytest.MonkeyPatch.context() as patch:
@@ -40,8 +41,7 @@ def served(store):
         registry.register(store, "late", first)
         registry.register(store, "late", second)
         registry.set_alias(store, "late", "champion", 1, "test")
-    yield serving.start(store, "late", first.digest, 1, SETTINGS)
-    serve.shutdown()
+    return serving.start(store, "late", first.digest, 1, SETTINGS)
 
 
 @pytest.fixture

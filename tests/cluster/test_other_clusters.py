@@ -24,10 +24,8 @@ MLSYS = "from mlsys.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
-def own(store, tmp_path_factory):
+def own(endpoints, tmp_path_factory):
     """A store of two versions, the first served on the cluster of the session, which another store started."""
-    from ray import serve
-
     own = Store.open(tmp_path_factory.mktemp("own"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -36,7 +34,6 @@ def own(store, tmp_path_factory):
         registry.configure(own, registry.resolve(own, NAME, 1), SECTIONS)
         by_name.deploy(own, f"{NAME}@1")
         yield own
-    serve.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,11 @@ QUICK = {"selection.families": ["linear"], "tune.trials": 0, "split.folds": 2, "
 
 
 @pytest.fixture(scope="module")
-def own(store, tmp_path_factory):
+def own(endpoints, tmp_path_factory):
     """A store that did not start the cluster; nothing here needs MLflow."""
-    from ray import serve
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         yield Store.open(tmp_path_factory.mktemp("rebuilt"))
-    serve.shutdown()
 
 
 def deployed(own, **values):

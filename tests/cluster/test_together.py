@@ -23,6 +23,7 @@ LIMIT_S = 120.0
 def url(store):
     from ray import serve
 
+    serve.shutdown()  # that of other modules, whose gateway has the same address
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         for seed, name in enumerate(NAMES):
