@@ -206,7 +206,8 @@ def follow(name: str, facts: Mapping[str, Any], windows: Iterator[Rows]) -> dict
         window = window_of(p, BINARY, start=MONDAY + dt.timedelta(days=DAYS * number))
         realised = measure("roc_auc", y, p)
         known = Performance({"roc_auc": PerformanceEstimate(realised)})
-        estimate = estimation.take(window, (), known, [metric], Performance(), limits)
+        own = estimation.of_rows(window, [metric], limits.confidence)
+        estimate = estimation.take(window, own, (), known, Performance(), limits)
         if estimate is None or estimate.chosen is None:
             continue
         doubted += not estimate.is_trusted

@@ -32,10 +32,12 @@ from scipy import special
 from mlsys.evaluate.metrics import METRICS
 from mlsys.monitor import decision
 from mlsys.monitor.decision import JudgedWindow
+from mlsys.monitor.estimate import Estimation
 from mlsys.monitor.performance import Performance, PerformanceLimits
 from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
 from mlsys.monitor.relevance import ModelResponse
 from mlsys.monitor.row_sample import Codes, RowSample, encode
+from mlsys.monitor.window_facts import FactSource, shown_metrics
 from mlsys.monitor.windows import Calendar, Window
 from mlsys.recipe import MonitorSection
 from mlsys.statistics import TableStatistics
@@ -162,12 +164,12 @@ def simulate(trained: Trained, case: str, num_logs: int, seed: int, first: int =
     """Counts of windows with alarms in some logs of a case, from the one with the number `first` on."""
     section, world = MonitorSection(), CASES[case]
     limits = PerformanceLimits(METRICS["roc_auc"], section.max_metric_loss, section.max_calibration_gap, 0.95)
+    shown = shown_metrics(TASK, limits.metric)
+    source = FactSource(trained.reference, ModelResponse(), Estimation(), shown, limits, trained.rows)
     counts = {"any alarm": 0, "certain": 0, "named": 0}
     for log in range(first, first + num_logs):
         windows = list(trained.weeks(np.random.default_rng([seed, list(CASES).index(case), log]), world))
-        judged, _ = decision.judge_windows(
-            windows, trained.reference, Performance(), section, limits, ModelResponse(), trained=trained.rows
-        )
+        judged, _ = decision.judge_windows(windows, source, Performance(), section)
         counts["any alarm"] += sum(window.has_drift for window in judged)
         counts["certain"] += sum(is_certain(window, section.false_alarm_rate) for window in judged)
         counts["named"] += sum(bool(alarmed(window) & {*world.moved}) for window in judged)

@@ -26,9 +26,11 @@ import pyarrow as pa
 from mlsys.evaluate.metrics import METRICS
 from mlsys.evaluate.response import LEVELS
 from mlsys.monitor import decision
+from mlsys.monitor.estimate import Estimation
 from mlsys.monitor.performance import Performance, PerformanceLimits
 from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
 from mlsys.monitor.relevance import ModelResponse
+from mlsys.monitor.window_facts import FactSource, shown_metrics
 from mlsys.monitor.windows import Calendar, Window
 from mlsys.recipe import MonitorSection
 from mlsys.schema import Column, Kind, Schema, Task, TaskKind
@@ -115,6 +117,7 @@ def simulate(num_logs: int, seed: int) -> list[dict[str, object]]:
     training = draw(np.random.default_rng(seed), TRAINING, {})
     reference, response, section = reference_of(training), response_of(training), MonitorSection()
     limits = PerformanceLimits(METRICS["roc_auc"], section.max_metric_loss, section.max_calibration_gap, 0.95)
+    source = FactSource(reference, response, Estimation(), shown_metrics(TASK, limits.metric), limits)
     rows: list[dict[str, object]] = []
     for case, shifts in CASES.items():
         rng = np.random.default_rng([seed, len(rows)])
@@ -122,7 +125,7 @@ def simulate(num_logs: int, seed: int) -> list[dict[str, object]]:
         words: list[str] = []
         for _ in range(num_logs):
             windows = list(weeks(rng, reference, shifts))
-            judged, _ = decision.judge_windows(windows, reference, Performance(), section, limits, response)
+            judged, _ = decision.judge_windows(windows, source, Performance(), section)
             alarmed += sum(bool(window.alarms) for window in judged)
             matter += sum(bool(window.moved) for window in judged)
             words.append(decision.decide(judged, section.retrain_after, "ROC AUC").word)

@@ -7,8 +7,8 @@ judgement without the start of Python, memory is the peak of the process.
     python benchmarks/monitor_growth.py                                   # 200,000 predictions a day, 20 million in all
     python benchmarks/monitor_growth.py --rows 5000 --days 1,10,30        # a quick look
 
-Windows are judged and drawn again in every run, so a part of the cost goes with their number; the table names it by the
-seconds of a run that finds nothing new.
+What a window says by itself is kept, but every run judges all windows together, so a small part of the cost goes with
+their number; the table names it by the seconds of a run that finds nothing new.
 """
 
 from __future__ import annotations

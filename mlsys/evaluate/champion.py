@@ -33,10 +33,10 @@ from mlsys.bundle import Bundle
 from mlsys.dataset import Split
 from mlsys.evaluate import access_log, baseline, held_out, intervals, metrics, resampling, side_by_side
 from mlsys.evaluate.intervals import Estimate
-from mlsys.evaluate.scoring import jsonable
 from mlsys.evaluate.unseen_rows import UnseenRows
 from mlsys.recipe import Recipe
 from mlsys.schema import Task
+from mlsys.statistics.arrays import jsonable
 from mlsys.store import Store
 
 MIN_ROWS = 20

@@ -42,7 +42,7 @@ from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.intervals import ResamplingPlan
 from mlsys.recipe import Recipe
 from mlsys.schema import Column, Task, TaskKind
-from mlsys.statistics.arrays import Floats
+from mlsys.statistics.arrays import Floats, jsonable
 from mlsys.store import Store
 
 FORMAT = 2
@@ -353,18 +353,3 @@ def _labels(task: Task, y: Floats, predicted: metrics.Predicted, weight: Floats 
         "roc": {task.labels[k]: thresholds.roc(has[:, k], p[:, k]) for k in drawn},
         "precision_recall": {task.labels[k]: thresholds.precision_recall(has[:, k], p[:, k]) for k in drawn},
     }
-
-
-def jsonable(value: Any) -> Any:
-    """Turn NumPy values into Python ones, and NaN and infinities into None, as strict JSON demands.
-
-    >>> jsonable({"a": np.float64("nan"), "b": np.array([1, 2]), "c": (True,)})
-    {'a': None, 'b': [1, 2], 'c': [True]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(inner) for key, inner in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return jsonable(value.tolist())
-    if isinstance(value, list | tuple):
-        return [jsonable(inner) for inner in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

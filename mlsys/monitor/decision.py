@@ -31,22 +31,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from mlsys import label_sets
-from mlsys.evaluate import metrics
-from mlsys.monitor import drift_alarms, label_delay, performance, significance, two_sample
+from mlsys.monitor import drift_alarms, label_delay, performance, significance
 from mlsys.monitor.drift_alarms import AlarmRule, Shift
-from mlsys.monitor.estimate import EstimatedPerformance, Estimation
+from mlsys.monitor.estimate import EstimatedPerformance
 from mlsys.monitor.label_delay import LabelDelays
-from mlsys.monitor.performance import Performance, PerformanceLimits, PerformanceLoss
-from mlsys.monitor.reference import PREDICTION, SCORE, ReferenceRows, label_columns
-from mlsys.monitor.relevance import ModelResponse
-from mlsys.monitor.row_sample import Codes
+from mlsys.monitor.performance import Performance, PerformanceLoss
+from mlsys.monitor.reference import PREDICTION, SCORE, label_columns
 from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.two_sample import JointShift
+from mlsys.monitor.window_facts import FactSource, LabelledFacts, RowFacts
 from mlsys.monitor.windows import Window
 from mlsys.recipe import MonitorSection
 from mlsys.reports import formats
@@ -70,6 +63,8 @@ class JudgedWindow:
         Its performance as estimated without labels; None where nothing is to estimate from.
     joint
         Whether columns go together as in training; None where that was not tested.
+    facts, labels
+        What its rows and its labels say by themselves.
     """
 
     window: Window
@@ -79,6 +74,8 @@ class JudgedWindow:
     reasons: list[str] = field(default_factory=list)
     estimate: EstimatedPerformance | None = None
     joint: JointShift | None = None
+    facts: RowFacts = field(default_factory=RowFacts)
+    labels: LabelledFacts = field(default_factory=LabelledFacts)
 
     @property
     def has_drift(self) -> bool:
@@ -169,96 +166,55 @@ def _immature(window: Window, section: MonitorSection) -> str:
 
 def judge_windows(
     windows: Sequence[Window],
-    reference: ReferenceRows,
+    source: FactSource,
     baseline: Performance,
     section: MonitorSection,
-    limits: PerformanceLimits,
-    response: ModelResponse,
-    *,
-    estimation: Estimation | None = None,
     delays: LabelDelays | None = None,
-    trained: Codes | None = None,
 ) -> tuple[list[JudgedWindow], dict[str, Dispersion]]:
-    """Judge all windows, given in order of time, and take them into the `estimation` of performance without labels.
+    """Judge all windows, given in order of time, and take them into the estimation of performance without labels.
 
-    `delays` say which labels are still to come, and `trained` are training rows, beside which the rows of the last
-    `drift_alarms.MAX_JOINT` windows are held. Also return the dispersion of each column, estimated over all windows
-    together.
+    `source` has the facts of each window, and `delays` say which labels are still to come. The rows of the last
+    `drift_alarms.MAX_JOINT` windows are held beside training rows. Also return the dispersion of each column, estimated
+    over all windows together.
     """
-    judged = [JudgedWindow(window) for window in windows]
+    judged = [JudgedWindow(window, facts=source.of_rows(window)) for window in windows]
     large = [each for each in judged if each.window.num_rows >= section.min_rows]
+    task, limits = source.reference.task, source.limits
     # 1. Performance of the windows whose labels are mature
-    mature = [each for each in large if label_delay.mature(each.window, delays, section)]
-    monitored = [metric for metric in metrics.METRICS.values() if reference.task.kind in metric.monitored_for]
-    shown = [limits.metric, *(metric for metric in monitored if metric.name != limits.metric.name)]
-    for each in mature:
-        each.performance = performance.measure(each.window, reference.task, shown, limits)
-    performance.check([each.performance for each in mature if each.performance], baseline, reference.task, limits)
+    for each in large:
+        is_mature = label_delay.mature(each.window, delays, section, source.results)
+        each.labels = source.of_labels(each.window, is_mature=is_mature)
+        each.performance = each.labels.performance
+    performance.check([each.performance for each in large if each.performance], baseline, task, limits)
     # 2. Noise of the inputs, the predictions and the labels
-    target = reference.task.target
-    large_windows = [each.window for each in large]
-    watched = {name: reference.bins[name] for name in reference.watched}
-    dispersion = drift_alarms.dispersions(large_windows, watched)
-    labels = {id(each): _label_counts(each.window, reference) for each in mature}
-    target_counts = [reference.bins[target].coarse(counts) for counts in labels.values()]
-    dispersion[target] = significance.design_effect(target_counts)
+    dispersion = {
+        name: significance.pool(each.facts.spreads[name] for each in large) for name in source.reference.watched
+    }
+    dispersion[task.target] = significance.pool(each.labels.spread for each in large)
     # 3. Shifts and verdicts
     rule = AlarmRule(section.false_alarm_rate, section.min_js_distance, section.min_effect)
     for number, each in enumerate(large):
-        known, num_left = labels.get(id(each)), len(large) - number
-        is_tested = num_left <= drift_alarms.MAX_JOINT and two_sample.is_testable(trained, each.window.sample)
-        each.shifts = _shifts(
-            each.window, reference, known, response, dispersion=dispersion, rule=rule, num_others=int(is_tested)
-        )
+        is_tested = each.facts.is_testable and len(large) - number <= drift_alarms.MAX_JOINT
+        each.shifts = _shifts(each, source, dispersion, rule, num_others=int(is_tested))
         if is_tested:
-            each.joint = two_sample.find(trained, each.window.sample, reference.sampled, each.shifts, rule)
-        if estimation is not None:
-            each.estimate = estimation.take(each.window, each.shifts, each.performance, shown, baseline, limits)
+            each.joint = source.joint(each.window, each.shifts, rule)
+        each.estimate = source.estimation.take(
+            each.window, each.facts.estimate, each.shifts, each.performance, baseline, limits
+        )
     for each in judged:
         each.conclude(section)
     return judged, dispersion
 
 
-def _label_counts(window: Window, reference: ReferenceRows) -> NDArray[np.int64]:
-    """Count a window's labels in the reference's bins of the target, shape (blocks, bins)."""
-    y, _, block = window.measured_rows.arrays()
-    bins, task = reference.bins[reference.task.target], reference.task
-    if task.labels:
-        index = bins.index(label_sets.texts(y, task.labels))
-        counts = np.bincount(block * bins.size + index, minlength=(int(block.max(initial=0)) + 1) * bins.size)
-        return counts.reshape(-1, bins.size)
-    index = bins.index(pa.array(list(task.classes) if task.is_classification else y))
-    if task.is_classification:
-        index = index[y.astype(np.int64)]
-    counts = np.bincount(block * bins.size + index, minlength=(int(block.max(initial=0)) + 1) * bins.size)
-    return counts.reshape(-1, bins.size)
-
-
 def _shifts(
-    window: Window,
-    reference: ReferenceRows,
-    labels: NDArray[np.int64] | None,
-    response: ModelResponse,
-    *,
-    dispersion: Mapping[str, Dispersion],
-    rule: AlarmRule,
-    num_others: int,
+    judged: JudgedWindow, source: FactSource, dispersion: Mapping[str, Dispersion], rule: AlarmRule, *, num_others: int
 ) -> list[Shift]:
     """Shifts of a window's columns, and of its labels where they are known."""
-    columns = {name: (reference.bins[name], window.total(name)) for name in reference.watched}
-    columns = {name: pair for name, pair in columns.items() if pair[1].any()}  # a window may have no picture to measure
-    effects = {name: response.moved(*pair) for name, pair in columns.items()}
-    if labels is not None:
-        columns[reference.task.target] = (reference.bins[reference.task.target], labels.sum(axis=0))
-    details = {
-        name: drift_alarms.describe(*pair, reference.columns[name], window.statistics.columns[name])
-        for name, pair in columns.items()
-    }
-    target = reference.task.target
-    outputs = (SCORE, PREDICTION, *label_columns(reference.task))
-    return drift_alarms.find(
-        columns, dispersion, rule, effects, details, outputs=outputs, target=target, num_others=num_others
-    )
+    task, changes = source.reference.task, dict(judged.facts.changes)
+    if judged.labels.change is not None:
+        changes[task.target] = judged.labels.change
+    outputs = (SCORE, PREDICTION, *label_columns(task))
+    return drift_alarms.alarms(changes, dispersion, rule, outputs=outputs, target=task.target, num_others=num_others)
 
 
 @dataclass(frozen=True)

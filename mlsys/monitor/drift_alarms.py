@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from scipy import special
@@ -92,7 +92,60 @@ class Shift:
     matters: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class ColumnChange:
+    """Difference of one column of one window from the reference, before it is known what noise alone would give.
+
+    Attributes
+    ----------
+    js_distance, pooled_distance
+        Jensen-Shannon distance in the coarse bins, and in those that are left when rare ones are pooled.
+    statistic
+        Pearson's, in the pooled bins; NaN where either side has no rows.
+    bins
+        Number of the pooled bins.
+    reference_rows, window_rows
+        Rows of either side, those of the reference reduced by the noise of its sketch.
+    effect, outside, detail
+        As in `Shift`.
+    """
+
+    js_distance: float
+    pooled_distance: float
+    statistic: float
+    bins: int
+    reference_rows: float
+    window_rows: float
+    effect: float | None
+    outside: float
+    detail: str
+
+    @classmethod
+    def of(cls, bins: ReferenceBins, counts: Counts, effect: float | None, detail: str) -> Self:
+        """Compare the rows of a window in the bins of a column with the reference."""
+        reference, window = _pair(bins, counts)
+        a, b = significance.merge_rare(reference, window)
+        n, m = float(a.sum()), float(b.sum())
+        statistic = drift.chi_squared_test(a, b).statistic if n and m else math.nan
+        distances = drift.js_distance(reference, window), drift.js_distance(a, b) if n and m else math.nan
+        return cls(*distances, statistic, int(a.size), n, m, effect, bins.outside(counts), detail)
+
+    def beyond_noise(self, dispersion: Dispersion, alpha: float) -> tuple[float, float]:
+        """The excess of the distance over noise, and the distance that noise stays below.
+
+        Of n and m rows in k bins with design effect phi, noise alone gives ``JS^2`` a mean of
+        ``(k - 1) * phi * (1/n + 1/m) / (8 ln 2)`` (Grosse et al. 2002, see `significance.noise_floor`);
+        the excess is the root of what is left of the squared distance.
+        """
+        n, m, k = self.reference_rows, self.window_rows, self.bins
+        if not n or not m:
+            return 0.0, 0.0
+        expected = (k - 1) * dispersion.effect * (1 / n + 1 / m) / (8 * math.log(2))
+        excess = math.sqrt(max(self.pooled_distance**2 - expected, 0.0))
+        return excess, significance.noise_floor(m, n, k, alpha, dispersion)
 
 
 def dispersions(windows: Sequence[Window], bins: Mapping[str, ReferenceBins]) -> dict[str, Dispersion]:
@@ -112,16 +165,26 @@ def find(
     target: str | None = None,
     num_others: int = 0,
 ) -> list[Shift]:
-    """Compare every column of one window with the reference.
+    """Compare every column of one window with the reference; `effects` and `details` are those of `ColumnChange`."""
+    changes = {name: ColumnChange.of(*pair, effects.get(name), details[name]) for name, pair in columns.items()}
+    return alarms(changes, dispersion, rule, outputs=outputs, target=target, num_others=num_others)
+
+
+def alarms(
+    changes: Mapping[str, ColumnChange],
+    dispersion: Mapping[str, Dispersion],
+    rule: AlarmRule,
+    *,
+    outputs: Collection[str] = (),
+    target: str | None = None,
+    num_others: int = 0,
+) -> list[Shift]:
+    """Hold the changes of all columns of one window against the noise of all windows.
 
     Alarms that matter come first, those that move the predictions most before the others, then the largest excess.
 
     Parameters
     ----------
-    columns
-        The reference's bins of each column, and the window's rows in them.
-    effects
-        Distance by which a column's shift moves the predictions, where it is known.
     outputs
         Columns that are the predictions themselves: each of their alarms matters.
     target
@@ -130,20 +193,21 @@ def find(
         Tests of the same window that are made later, for which these leave room.
     """
     # 1. Certain: p-values adjusted for all columns
-    pairs = {name: _pair(*column) for name, column in columns.items()}
-    tested = [significance.homogeneity_test(*pair, dispersion[name]).pvalue for name, pair in pairs.items()]
+    tested = [
+        significance.corrected(change.statistic, change.bins, dispersion[name]).pvalue
+        for name, change in changes.items()
+    ]
     pvalues = [1.0 if math.isnan(pvalue) else pvalue for pvalue in tested]
     adjusted = significance.benjamini_hochberg([*pvalues, *[1.0] * num_others])[: len(pvalues)]
     # 2. Large: distances beyond noise
     shifts = []
-    for (name, (bins, counts)), pvalue, p in zip(columns.items(), pvalues, adjusted.tolist(), strict=True):
-        distance, excess, noise = _distance(*pairs[name], dispersion[name], rule.rate)
-        alarmed = excess >= rule.floor and p <= rule.rate
-        effect, outside = effects.get(name), bins.outside(counts)
+    for (name, change), pvalue, p in zip(changes.items(), pvalues, adjusted.tolist(), strict=True):
+        excess, noise = change.beyond_noise(dispersion[name], rule.rate)
+        alarmed, effect = excess >= rule.floor and p <= rule.rate, change.effect
         moves = name in outputs or effect is None or effect >= rule.min_effect
         matters = alarmed and moves and name != target
-        shift = Shift(name, distance, excess, noise, pvalue, p, effect, outside, alarmed, details[name], matters)
-        shifts.append(shift)
+        distances = change.js_distance, excess, noise
+        shifts.append(Shift(name, *distances, pvalue, p, effect, change.outside, alarmed, change.detail, matters))
     ranks = {shift.column: math.inf if shift.effect is None else shift.effect for shift in shifts if shift.matters}
     return sorted(shifts, key=lambda shift: (-ranks.get(shift.column, -1.0), -shift.excess))
 
@@ -152,23 +216,6 @@ def _pair(bins: ReferenceBins, counts: Counts) -> tuple[Floats, Counts]:
     """Reference and window in the coarse bins, the reference scaled to its effective rows."""
     scale = bins.effective_rows / max(bins.num_rows, 1)
     return np.asarray(bins.coarse(bins.reference) * scale, np.float64), bins.coarse(counts)
-
-
-def _distance(reference: Floats, window: Counts, dispersion: Dispersion, alpha: float) -> tuple[float, float, float]:
-    """Jensen-Shannon distance, its excess over noise, and the distance that noise stays below.
-
-    Of n and m rows in k bins with design effect phi, noise alone gives ``JS^2`` a mean of
-    ``(k - 1) * phi * (1/n + 1/m) / (8 ln 2)`` (Grosse et al. 2002, see `significance.noise_floor`);
-    the excess is the root of what is left of the squared distance.
-    """
-    distance = drift.js_distance(reference, window)
-    a, b = significance.merge_rare(reference, window)
-    n, m, k = float(a.sum()), float(b.sum()), int(a.size)
-    if not n or not m:
-        return distance, 0.0, 0.0
-    expected = (k - 1) * dispersion.effect * (1 / n + 1 / m) / (8 * math.log(2))
-    excess = math.sqrt(max(drift.js_distance(a, b) ** 2 - expected, 0.0))
-    return distance, excess, significance.noise_floor(m, n, k, alpha, dispersion)
 
 
 def describe(bins: ReferenceBins, counts: Counts, reference: ColumnStatistics, window: ColumnStatistics) -> str:

@@ -100,6 +100,15 @@ class EstimatedPerformance:
         }
 
 
+@dataclass(frozen=True)
+class RowsEstimate:
+    """Estimates from the rows of one window alone, whatever other windows hold: metrics, rate, and reasons to doubt."""
+
+    metrics: dict[str, PerformanceEstimate]
+    rate: PerformanceEstimate | None
+    doubts: list[str]
+
+
 class Estimator(Protocol):
     """A way to estimate metrics of a window from what it keeps of its rows."""
 
@@ -221,29 +230,31 @@ class Estimation:
             return cls(ScoreEstimator.of(facts, task), unseen)
         return cls(LossEstimator.of(facts, bins or {}), unseen)
 
+    def of_rows(self, window: Window, metrics: Sequence[Metric], confidence: float) -> RowsEstimate | None:
+        """Estimate these metrics of a window from its rows alone; None without an estimator."""
+        if self.estimator is None:
+            return None
+        estimates = self.estimator.estimates(window, [metric.name for metric in metrics], confidence)
+        bounds = {metric.name: metric.bounds for metric in metrics}
+        within = {name: _within(estimate, *bounds[name]) for name, estimate in estimates.items()}
+        return RowsEstimate(within, self.estimator.rate(window, confidence), self.estimator.doubts(window))
+
     def take(
         self,
         window: Window,
+        own: RowsEstimate | None,
         shifts: Sequence[Shift],
         realised: Performance | None,
-        metrics: Sequence[Metric],
         baseline: Performance,
         limits: PerformanceLimits,
     ) -> EstimatedPerformance | None:
-        """Estimate the next window in time, and take in what its mature labels say; None without an estimator.
-
-        `metrics` has the chosen one first.
-        """
-        if self.estimator is None:
+        """Judge the estimate of the next window in time, and take in what its mature labels say; None without one."""
+        if own is None:
             return None
         chosen = limits.metric
-        names = [metric.name for metric in metrics]
-        estimates = self.estimator.estimates(window, names, limits.confidence)
-        bounds = {metric.name: metric.bounds for metric in metrics}
-        estimates = {name: _within(estimate, *bounds[name]) for name, estimate in estimates.items()}
-        estimate = EstimatedPerformance(estimates, self.estimator.rate(window, limits.confidence))
-        estimate.chosen = estimates.get(chosen.name)
-        estimate.doubts = [*self._doubts_of_rows(window, shifts), *self._doubts_of_past(limits)]
+        estimate = EstimatedPerformance(own.metrics, own.rate)
+        estimate.chosen = own.metrics.get(chosen.name)
+        estimate.doubts = [*self._doubts_of_rows(window, shifts), *own.doubts, *self._doubts_of_past(limits)]
         if estimate.chosen is not None and chosen.name in baseline.metrics:
             estimate.loss, estimate.margin = _loss(estimate.chosen, baseline.metrics[chosen.name], limits)
         if realised is not None and chosen.name in realised.metrics:
@@ -257,7 +268,7 @@ class Estimation:
             doubts.append(f"{unseen:.2f} values a row are new to the model, {self.usual_unseen:.2f} of the test rows")
         beyond = [shift for shift in shifts if shift.matters and shift.outside > MAX_VALUES_OUTSIDE]
         doubts += [f"{shift.outside:.0%} of '{shift.column}' lie outside of its range in training" for shift in beyond]
-        return doubts + (self.estimator.doubts(window) if self.estimator else [])
+        return doubts
 
     def _doubts_of_past(self, limits: PerformanceLimits) -> list[str]:
         recent = self.misses[-RECENT:]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlsys.evaluate.metrics import Metric
@@ -54,7 +54,7 @@ class AlarmImpact:
     words: str
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "columns": list(self.columns)}
+        return {**vars(self), "columns": list(self.columns)}
 
 
 def impacts(judged: JudgedWindow, task: Task, metric: Metric) -> list[AlarmImpact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mlsys import cluster, errors
+from mlsys import cluster, errors, plugins
 from mlsys.bundle import Bundle
 from mlsys.code_graph import code_digest
 from mlsys.deploy.prediction_log import RowSpans
@@ -32,6 +33,7 @@ from mlsys.monitor import (
     roll_up,
     trained_rows,
     window_comparison,
+    window_facts,
 )
 from mlsys.monitor.drift_alarms import AlarmRule
 from mlsys.monitor.label_match import LabelCounts
@@ -44,15 +46,21 @@ from mlsys.monitor.realised_utility import RealisedUtility
 from mlsys.monitor.reference import ReferenceRows
 from mlsys.monitor.relevance import ModelResponse
 from mlsys.monitor.stored_tables import DRIFT, PROFILE, StoredTables
+from mlsys.monitor.window_facts import FactSource
+from mlsys.monitor.window_results import WindowResults
 from mlsys.monitor.windows import Calendar, Window, mark_partial
 from mlsys.readers import registry
 from mlsys.recipe import Recipe
 from mlsys.reports import formats
 from mlsys.schema import Role
+from mlsys.statistics.arrays import jsonable
 from mlsys.store import Store, digest_json, write_json
 
-TABLES_CODE = f"{metric_tables.__name__}:{metric_tables.drift_table.__name__}"
+TABLES_CODE = metric_tables.__name__
 """The code that makes rows of tables, for those that are kept."""
+
+RESULTS_CODE = (window_facts.__name__, regions.__name__, label_delay.__name__)
+"""The code that makes results of windows, likewise."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ class Judgement:
         Rows of the log that it knows.
     comparison
         Two windows beside each other, if that was asked for (`window_comparison.compare`).
+    damage
+        Sentences about what earlier runs had kept and could not be read: it was made again.
     """
 
     value: dict[str, Any]
@@ -76,6 +86,7 @@ class Judgement:
     folder: Path
     seen: RowSpans
     comparison: dict[str, Any] | None = None
+    damage: tuple[str, ...] = ()
 
     @property
     def decision(self) -> str:
@@ -214,53 +225,75 @@ def _judge(
     calendars = [Calendar(each, recipe.data.timezone) for each in section.granularities]
     labels = sources.read(store, name, bundle, recipe)
     utility = RealisedUtility.of(baseline, bundle)
-    state, tables, every = _scan(source, bundle, reference, labels, calendars, section.slices, utility)
-    for calendar, each in zip(calendars, every, strict=True):
-        mark_partial(each.windows, calendar, section.min_rows)
-    scanned, calendar = every[0], calendars[0]
-    # 2. Judge every window and decide
-    metric = metric_of(bundle, recipe)
-    limits = PerformanceLimits(
-        metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
-    )
-    base = Performance.of(baseline, task)
-    estimation = estimate.Estimation.of(baseline, task, reference.bins)
-    observed_at = None if sources.as_of is None else sources.as_of.timestamp()
-    delays = label_delay.learn(scanned.windows, task, calendar.block_s, observed_at)
-    judged, dispersion = decision.judge_windows(
-        scanned.windows, reference, base, section, limits, ModelResponse.of(baseline),
-        estimation=estimation, delays=delays, trained=trained_rows.codes(store, name, bundle, reference),
-    )  # fmt: skip
-    decided = decision.decide(judged, section.retrain_after, metric.title, section.watch_after)
-    # 3. Store JSON, tables and report
-    by_region = regions.losses(scanned.slices, baseline, task, limits, section.min_label_coverage)
-    rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
-    rules |= {"granularity": calendar.granularity, "granularities": list(section.granularities)}
-    value = {
-        "name": name,
-        "bundle": bundle.digest,
-        "task": task.model_dump(mode="json"),
-        "rules": {**section.model_dump(mode="json"), **rules},
-        "decision": decided.to_json(),
-        "log": judgement_json.log_json(state),
-        "labels": judgement_json.labels_json(scanned.counts, scanned.delays, delays),
-        "messages": [
-            *judgement_json.messages(state, scanned.counts),
-            *([] if utility is None else utility.messages(judged)),
-        ],
-        "baseline": judgement_json.baseline_json(base, limits),
-        "estimates": estimation.to_json(),
-        "counts": judgement_json.counts_json(judged),
-        "windows": [judgement_json.window_json(each, limits, task, by_region) for each in judged],
-        "columns": judgement_json.columns_json(judged, reference, dispersion),
-    }
-    stored = _store(store, value, every, reference, bundle.threshold, tables)
-    comparison = None
-    if compared is not None:
-        first, second = (window_comparison.find(scanned.windows, each) for each in compared)
-        rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
-        comparison = window_comparison.compare(first, second, reference, rule, limits.confidence)
-    return Judgement(value, stored, store.path("monitor", stored), state.seen, comparison)
+    with contextlib.ExitStack() as held:  # the state is ours until the last of its windows was read
+        state, tables, every = _scan(
+            source, bundle, reference, labels, calendars, section.slices, utility=utility, held=held
+        )
+        for calendar, each in zip(calendars, every, strict=True):
+            mark_partial(each.windows, calendar, section.min_rows)
+        scanned, calendar = every[0], calendars[0]
+        # 2. Judge every window and decide
+        metric = metric_of(bundle, recipe)
+        limits = PerformanceLimits(
+            metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
+        )
+        base = Performance.of(baseline, task)
+        observed_at = None if sources.as_of is None else sources.as_of.timestamp()
+        facts = _facts(source, bundle, reference, baseline, limits, tables.folder)
+        delays = label_delay.learn(scanned.windows, task, calendar.block_s, observed_at, facts.results)
+        judged, dispersion = decision.judge_windows(scanned.windows, facts, base, section, delays)
+        decided = decision.decide(judged, section.retrain_after, metric.title, section.watch_after)
+        # 3. Store JSON, tables and report
+        coverage, results = section.min_label_coverage, facts.results
+        by_region = regions.losses(scanned.slices, baseline, task, limits, coverage, results)
+        results.save()
+        rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
+        rules |= {"granularity": calendar.granularity, "granularities": list(section.granularities)}
+        value = {
+            "name": name,
+            "bundle": bundle.digest,
+            "task": task.model_dump(mode="json"),
+            "rules": {**section.model_dump(mode="json"), **rules},
+            "decision": decided.to_json(),
+            "log": judgement_json.log_json(state),
+            "labels": judgement_json.labels_json(scanned.counts, scanned.delays, delays),
+            "messages": [
+                *judgement_json.messages(state, scanned.counts),
+                *([] if utility is None else utility.messages(judged)),
+            ],
+            "baseline": judgement_json.baseline_json(base, limits),
+            "estimates": facts.estimation.to_json(),
+            "counts": judgement_json.counts_json(judged),
+            "windows": [judgement_json.window_json(each, limits, task, by_region) for each in judged],
+            "columns": judgement_json.columns_json(judged, reference, dispersion),
+        }
+        stored = _store(store, value, every, reference, bundle.threshold, tables)
+        comparison = None
+        if compared is not None:
+            first, second = (window_comparison.find(scanned.windows, each) for each in compared)
+            rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
+            comparison = window_comparison.compare(first, second, reference, rule, limits.confidence)
+    damage = (results.damage,) if results.damage else ()
+    return Judgement(value, stored, store.path("monitor", stored), state.seen, comparison, damage)
+
+
+def _facts(
+    source: LogSource,
+    bundle: Bundle,
+    reference: ReferenceRows,
+    baseline: Mapping[str, Any] | None,
+    limits: PerformanceLimits,
+    folder: Path | None,
+) -> FactSource:
+    """Facts of windows, with the results that a folder keeps, under all that these depend on beside a window."""
+    trained = trained_rows.codes(source.store, source.name, bundle, reference)
+    shown = window_facts.shown_metrics(reference.task, limits.metric)
+    measured = [[each.name for each in shown], limits.confidence, limits.threshold]
+    code = [*(code_digest(source.store, each) for each in RESULTS_CODE), plugins.outside_code()]
+    key = digest_json([jsonable(baseline), measured, None if trained is None else trained.tolist(), code])
+    estimation = estimate.Estimation.of(baseline, reference.task, reference.bins)
+    response, results = ModelResponse.of(baseline), WindowResults(folder, key)
+    return FactSource(reference, response, estimation, shown, limits, trained, results)
 
 
 def _scan(
@@ -270,25 +303,31 @@ def _scan(
     labels: Sequence[Labels],
     calendars: Sequence[Calendar],
     slices: Sequence[str],
+    *,
     utility: RealisedUtility | None,
+    held: contextlib.ExitStack,
 ) -> tuple[LogState, StoredTables, list[Scanned]]:
     """Read what is new in the log, and put the windows of each calendar together, with their labels.
 
-    Where a state of shorter windows is there, it goes on, and the longer ones are made of it.
+    Where a state of shorter windows is there, it goes on, and the longer ones are made of it. The state stays open with
+    the stack that it is `held` by.
     """
     indexed: IndexedColumns = {} if utility is None else utility.indexed
     states = _states(source, bundle, calendars, slices, indexed)
     while True:
         folder, calendar = states.pop(0)
-        with log_state.opened(folder, len(slices), has_groups=bundle.task.is_ranking, indexed=indexed) as state:
+        with contextlib.ExitStack() as opened:
+            has_groups = bundle.task.is_ranking
+            state = opened.enter_context(log_state.opened(folder, len(slices), has_groups=has_groups, indexed=indexed))
             rows = LogRows(source.folder, bundle.schema, bundle.task, bundle.digest)
             state.take(rows, LogScan(reference, calendar, slices, indexed))
             if states and calendar not in calendars and not roll_up.is_whole(state):
                 continue
-            placed = [state if each == calendar else roll_up.of_state(state, each) for each in calendars]
-            code = code_digest(source.store, TABLES_CODE)
-            tables = StoredTables(folder if calendar == calendars[0] else None, state.window_files, code)
-            return state, tables, [_labelled(each, labels, bundle, slices, utility) for each in placed]
+            held.enter_context(opened.pop_all())
+        placed = [state if each == calendar else roll_up.of_state(state, each) for each in calendars]
+        code = code_digest(source.store, TABLES_CODE)
+        tables = StoredTables(folder if calendar == calendars[0] else None, state.window_files, code)
+        return state, tables, [_labelled(each, labels, bundle, slices, utility) for each in placed]
 
 
 def _states(
@@ -374,7 +413,10 @@ def _tables(
     stored: StoredTables,
 ) -> dict[str, pa.Table]:
     """Profile and drift table of the windows of one granularity, by file; windows that did not change keep rows."""
-    windows, earlier = [*scanned.windows, *scanned.slices], {name: stored.earlier(name) for name in (PROFILE, DRIFT)}
+    windows = [*scanned.windows, *scanned.slices]
+    stored = stored.with_labels(windows)
+    schemas = {PROFILE: metric_tables.PROFILE, DRIFT: metric_tables.DRIFT}
+    earlier = {name: stored.earlier(name, schema) for name, schema in schemas.items()}
     tables = {
         PROFILE: metric_tables.profile_table(windows, reference, granularity, threshold, earlier[PROFILE]),
         DRIFT: metric_tables.drift_table(windows, reference, granularity, earlier=earlier[DRIFT]),

@@ -16,13 +16,13 @@ from mlsys.monitor.decision import JudgedWindow
 from mlsys.monitor.label_delay import LabelDelays
 from mlsys.monitor.label_match import LabelCounts
 from mlsys.monitor.log_state import LogState
-from mlsys.monitor.performance import Performance, PerformanceLimits, weighted_metric
-from mlsys.monitor.reference import SCORE, ReferenceBins, ReferenceRows
+from mlsys.monitor.performance import Performance, PerformanceLimits
+from mlsys.monitor.reference import ReferenceRows
 from mlsys.monitor.regions import RegionLoss
 from mlsys.monitor.significance import INDEPENDENT, Dispersion
-from mlsys.monitor.windows import Window
+from mlsys.monitor.window_facts import fractions
 from mlsys.reports import formats
-from mlsys.schema import Task, TaskKind
+from mlsys.schema import Task
 
 MAX_FAULTS = 5
 """Files of the log that cannot be read and are named one by one."""
@@ -157,17 +157,14 @@ def early_json(judged: JudgedWindow, limits: PerformanceLimits) -> dict[str, Any
 
     ``bias`` is the metric of these labels less the weighted one, known where the window is measured.
     """
-    window, measured, name = judged.window, judged.performance, limits.metric.name
-    y, output, _ = window.labelled.arrays()
-    if window.ready_fraction is None or not len(y):
+    if judged.labels.early is None:
         return None
-    value = weighted_metric(limits.metric, y, output, limits.threshold)(None)
-    is_binary = TaskKind.BINARY in limits.metric.tasks and output.shape[1:] == (2,)
+    (value, observed), measured, name = judged.labels.early, judged.performance, limits.metric.name
     bias = value - measured.metrics[name].value if measured and name in measured.metrics else math.nan
     return {
         "value": None if math.isnan(value) else value,
         "bias": None if math.isnan(bias) else bias,
-        "observed": float((y == 1).mean()) if is_binary else None,
+        "observed": observed,
     }
 
 
@@ -203,7 +200,7 @@ def window_json(
         },
         "metrics": {} if measured is None else {metric: e.to_json() for metric, e in measured.metrics.items()},
         "observed": measured and measured.observed,
-        "predicted": _mean_score(window) if measured is None else measured.predicted,
+        "predicted": judged.facts.mean_score if measured is None else measured.predicted,
         "gap": gap and gap.to_json(),
         "estimate": judged.estimate and judged.estimate.to_json(),
         "losses": [] if measured is None else [loss.to_json() for loss in measured.losses],
@@ -212,11 +209,6 @@ def window_json(
         "joint": judged.joint and judged.joint.to_json(),
         "alarms": [alarm.to_json() for alarm in impact.impacts(judged, task, limits.metric)],
     }
-
-
-def _mean_score(window: Window) -> float | None:
-    column = window.statistics.columns[SCORE]
-    return column.numbers.moments.mean if column.numbers is not None and column.numbers.moments.n else None
 
 
 def columns_json(
@@ -229,7 +221,7 @@ def columns_json(
     columns = []
     for column, excess in sorted(largest.items(), key=lambda item: (-item[1], item[0])):
         bins = reference.bins[column]
-        windows = [each.window for each in judged] if column != reference.task.target else []
+        windows = judged if column != reference.task.target else []
         columns.append(
             {
                 "column": column,
@@ -237,13 +229,8 @@ def columns_json(
                 "largest": excess,
                 "design_effect": dispersion.get(column, INDEPENDENT).effect,
                 "labels": list(bins.labels),
-                "reference": _fractions(bins, bins.reference),
-                "windows": [_fractions(bins, window.total(column)) for window in windows],
+                "reference": fractions(bins, bins.reference),
+                "windows": [each.facts.fractions[column] for each in windows],
             }
         )
     return columns
-
-
-def _fractions(bins: ReferenceBins, counts: NDArray[np.int64]) -> list[float]:
-    fractions: list[float] = (bins.coarse(counts) / max(counts.sum(), 1)).round(6).tolist()
-    return fractions

@@ -13,6 +13,7 @@ with S until neither moves (the self-consistency of Efron 1967, Proc. 5th Berkel
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from scipy import special
 
 from mlsys.evaluate import recalibration
 from mlsys.monitor.reference import PREDICTION, SCORE
+from mlsys.monitor.window_results import WindowResults
 from mlsys.monitor.windows import LabelledRows, Window
 from mlsys.recipe import MonitorSection
 from mlsys.schema import Task, TaskKind
@@ -164,12 +166,17 @@ def _known(value: float) -> float | None:
 
 
 def learn(
-    windows: Sequence[Window], task: Task, block_s: float, observed_at: float | None = None
+    windows: Sequence[Window],
+    task: Task,
+    block_s: float,
+    observed_at: float | None = None,
+    results: WindowResults | None = None,
 ) -> LabelDelays | None:
     """Learn the delays from all windows; None where too few labels say when they were known.
 
     `block_s` is the length of a block in seconds, and `observed_at` the time at which labels were asked for, in seconds
-    since 1970; by default that of the last label.
+    since 1970; by default that of the last label. `results` has what the last run counted in windows that have not
+    changed.
     """
     timed = [window.labelled for window in windows if window.labelled.y]
     if task.is_ranking or not timed:
@@ -186,7 +193,7 @@ def learn(
         task.kind is TaskKind.MULTICLASS and len(task.classes) <= MAX_CLASSES
     )
     names = tuple(task.class_names) if is_by_class else ("all",)
-    waiting = _waiting(windows, block_s, observed, len(names))
+    waiting = _waiting(windows, block_s, observed, len(names), results or WindowResults())
     step = max(float(delay[known].max()), 1.0) / RESOLUTION
     delays = np.ceil(np.maximum(delay[known], 0.0) / step - 1e-9) * step
     classes = y[known].astype(np.int64) if is_by_class else np.zeros(int(known.sum()), np.int64)
@@ -194,25 +201,39 @@ def learn(
     return LabelDelays(observed, block_s, names, curves, num_labels, num_waiting)
 
 
-def _waiting(windows: Sequence[Window], block_s: float, observed_at: float, num_classes: int) -> WaitingRows:
+def _waiting(
+    windows: Sequence[Window], block_s: float, observed_at: float, num_classes: int, results: WindowResults
+) -> WaitingRows:
     """Rows without a label, by the blocks of their windows."""
     ages, counts, priors = [], [], []
     for window in windows:
-        pending = pending_by_block(window)
+        pending = _pending_by_block(window, results)
         age = observed_at - block_times(window, block_s, len(pending))
         is_past = (pending > 0) & (age > 0)
         ages.append(age[is_past])
         counts.append(pending[is_past])
-        priors.append(np.tile(_prior(window, num_classes), (int(is_past.sum()), 1)))
+        prior = results.of(window, "prior", functools.partial(_prior, window, num_classes), num_classes)
+        priors.append(np.tile(np.array(prior, np.float64), (int(is_past.sum()), 1)))
     return WaitingRows(np.concatenate(ages), np.concatenate(counts), np.concatenate(priors))
 
 
-def pending_by_block(window: Window) -> Floats:
+def _rows_by_block(window: Window, results: WindowResults) -> Floats | None:
+    """Rows of each block of a window; None where its predictions are not counted."""
+
+    def count() -> list[int] | None:
+        counts = window.counts.get(SCORE, window.counts.get(PREDICTION))
+        rows: list[int] | None = None if counts is None else counts.sum(axis=1).tolist()
+        return rows
+
+    rows = results.of(window, "rows by block", count)
+    return None if rows is None else np.array(rows, np.float64)
+
+
+def _pending_by_block(window: Window, results: WindowResults) -> Floats:
     """Rows of each block of a window whose label may still come."""
-    counts = window.counts.get(SCORE, window.counts.get(PREDICTION))
-    if counts is None:
+    rows = _rows_by_block(window, results)
+    if rows is None:
         return np.array([float(window.num_pending)])
-    rows = counts.sum(axis=1).astype(np.float64)
     for blocks in (*window.labelled.block, *window.labelled.void_block):
         rows -= np.bincount(blocks, minlength=len(rows))[: len(rows)]
     return np.asarray(np.maximum(rows, 0.0), np.float64)
@@ -225,14 +246,15 @@ def block_times(window: Window, block_s: float, num_blocks: int) -> Floats:
     return np.asarray(window.start.timestamp() + block_s * (np.arange(num_blocks) + 0.5), np.float64)
 
 
-def _prior(window: Window, num_classes: int) -> Floats:
+def _prior(window: Window, num_classes: int) -> list[float]:
     """Share of each class that the model's probabilities expect in a window."""
     if num_classes == 1 or not len(window.scores):
-        return np.full(num_classes, 1 / num_classes)
+        return [1 / num_classes] * num_classes
     p = np.repeat(special.expit(recalibration.logits()), 2)
     shares = window.scores @ p / np.maximum(window.scores.sum(axis=1), 1)
     shares = np.array([1 - shares[0], shares[0]]) if len(shares) == 1 else shares
-    return np.asarray(shares / shares.sum())
+    expected: list[float] = (shares / shares.sum()).tolist()
+    return expected
 
 
 def _fit(
@@ -264,14 +286,17 @@ def _curve(delays: Floats, waiting: WaitingRows, share: Floats) -> ProductLimit:
     return ProductLimit.of(np.concatenate([delays, waiting.age]), arrived, weight)
 
 
-def mature(window: Window, delays: LabelDelays | None, section: MonitorSection) -> bool:
+def mature(
+    window: Window, delays: LabelDelays | None, section: MonitorSection, results: WindowResults | None = None
+) -> bool:
     """Tell whether a window's performance can be measured, and put the rows to measure it on into ``window.matured``.
 
-    Without `delays` so many of its predictions have to have labels as the recipe says, and these count alike.
+    Without `delays` so many of its predictions have to have labels as the recipe says, and these count alike. `results`
+    are as for `learn`.
     """
     if delays is None or not window.num_pending:
         return window.coverage >= section.min_label_coverage
-    window.ready_fraction = _ready_fraction(window, delays)
+    window.ready_fraction = _ready_fraction(window, delays, results or WindowResults())
     if window.ready_fraction < MIN_READY:
         return False
     rows = weighted_rows(window.labelled, delays)
@@ -279,10 +304,10 @@ def mature(window: Window, delays: LabelDelays | None, section: MonitorSection) 
     return len(rows.arrays()[0]) >= section.min_rows / 2
 
 
-def _ready_fraction(window: Window, delays: LabelDelays) -> float:
+def _ready_fraction(window: Window, delays: LabelDelays, results: WindowResults) -> float:
     """Share of a window's rows that are old enough."""
-    counts = window.counts.get(SCORE, window.counts.get(PREDICTION))
-    rows = np.array([1.0]) if counts is None else counts.sum(axis=1).astype(np.float64)
+    counted = _rows_by_block(window, results)
+    rows = np.array([1.0]) if counted is None else counted
     ready = delays.is_ready(delays.observed_at - block_times(window, delays.block_s, len(rows)))
     return float(rows @ ready / max(rows.sum(), 1))
 

@@ -225,6 +225,7 @@ def _fill(window: Window, rows: pl.DataFrame, task: Task) -> None:
         return
     judged = known & rows[WHOLE].to_numpy() if task.is_ranking else known
     window.num_divided += int((known & ~judged).sum())
+    window.labelled.divided.append(truth[known & ~judged])
     window.labelled.y.append(truth[judged])
     window.labelled.output.append(model_output(rows, task)[judged])
     window.labelled.block.append(block[judged])
@@ -239,4 +240,4 @@ def _fill(window: Window, rows: pl.DataFrame, task: Task) -> None:
     else:
         values = class_values(truth[known], task.classes) if task.is_classification else pa.array(truth[known])
     waiting = pa.nulls(window.num_rows - len(values), values.type)
-    window.statistics.columns[task.target].update(pa.concat_arrays([values, waiting]))
+    window.take_labels(task.target, pa.concat_arrays([values, waiting]))

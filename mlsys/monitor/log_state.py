@@ -5,19 +5,21 @@
     <store>/monitor/<name>/log/<key>/
       state.json              rows that were read, counts of what was left out, and the names of all below
       windows-<id>.json.gz    statistics of a window and its slices, written again where rows came
+      results.jsonl           what was computed from single windows (`mlsys.monitor.window_results`)
+      profile.parquet         tables of the last run (`mlsys.monitor.stored_tables`), as drift.parquet
       rows-<id>.parquet       index of the rows, a file for the new rows of each run
       identities-<id>.npy     hashes of the rows' identities (`mlsys.monitor.seen_identities`)
 
 ``state.json`` is replaced as a whole when all else is on disk: a run that is killed has read nothing. The state is a
 cache: without it, or where it cannot be read, all that the log holds is read again. Its key is the digest of all that
 its content depends on: bundle, windows, slices, columns that the index keeps, and code. What a run reads and writes
-goes with the rows that are new and the windows that they are in; all windows are read, for they are judged together.
+goes with the rows that are new and the windows that they are in; of the other windows it reads the statistics only if
+something has to be computed from them again (`mlsys.monitor.window_files`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import json
 import shutil
@@ -35,13 +37,14 @@ from numpy.typing import NDArray
 from mlsys import locks
 from mlsys.deploy.prediction_log import RowSpans
 from mlsys.limits import EPOCH
-from mlsys.monitor import stored_tables
+from mlsys.monitor import stored_tables, window_results
 from mlsys.monitor.log_rows import IDENTITY, REASON, LogRows
 from mlsys.monitor.log_scan import BLOCK, NO_COLUMNS, START, IndexedColumns, LogScan, index_types
 from mlsys.monitor.seen_identities import SeenIdentities
+from mlsys.monitor.window_files import WindowFile
 from mlsys.monitor.windows import Calendar, Window, WindowKey
 from mlsys.statistics.arrays import UInt64
-from mlsys.store import write_atomic, write_json
+from mlsys.store import digest_json, write_atomic, write_json
 
 MAX_PARTS, PART_ROWS = 24, 1_000_000
 """Small files of the index beyond which they are put together, and the rows of a file that is left as it is."""
@@ -51,6 +54,9 @@ MAX_STATES = 8
 
 EXAMPLES = 20
 """Rows of each reason that are shown."""
+
+DIGEST = "digest"
+"""Key of ``state.json`` with the digest of the rest."""
 
 
 @dataclass
@@ -191,10 +197,11 @@ class LogState:
         self._identity_files = identities.save()
         self._write_windows()
         named = {
-            "windows": self._window_files, "others": others, "rows": self._parts, "identities": self._identity_files
+            "windows": self._named_windows(), "others": others, "rows": self._parts, "identities": self._identity_files
         }  # fmt: skip
-        write_json(self._home / "state.json", {"files": named, **self._counts()}, indent=None)
-        used = {"state.json", ".lock", *stored_tables.FILES, others}
+        value = {"files": named, **self._counts()}
+        write_json(self._home / "state.json", {**value, DIGEST: digest_json(value)}, indent=None)
+        used = {"state.json", ".lock", *stored_tables.FILES, window_results.FILE, others}
         used |= {*self._parts, *self._identity_files, *self._window_files.values()}
         for path in self._home.iterdir():
             if path.name not in used:
@@ -203,14 +210,23 @@ class LogState:
     def _write_windows(self) -> None:
         """Write each window that rows came into, with its slices, into a file of its own."""
         starts = {start for start, _, _ in self.touched}
+        for name_of_start, windows in self._by_start().items():
+            if windows[0].start in starts:
+                name = self._window_files[name_of_start] = WindowFile.write(self._home, windows)
+                for window in windows:
+                    window.stamp = name
+
+    def _by_start(self) -> dict[str, list[Window]]:
+        """Each window with its slices."""
         grouped: dict[str, list[Window]] = {}
-        for (start, _, _), window in self.windows.items():
-            if start in starts:
-                grouped.setdefault(start.isoformat(), []).append(window)
-        for name_of_start, windows in grouped.items():
-            text, name = json.dumps([window.to_json() for window in windows]), f"windows-{uuid.uuid4().hex}.json.gz"
-            write_atomic(self._home / name, gzip.compress(text.encode(), 1, mtime=0))
-            self._window_files[name_of_start] = name
+        for window in self.windows.values():
+            grouped.setdefault(window.start.isoformat(), []).append(window)
+        return grouped
+
+    def _named_windows(self) -> dict[str, list[Any]]:
+        """Name of the file of each window, and the heads of all windows in it."""
+        heads = {name: [window.head() for window in windows] for name, windows in self._by_start().items()}
+        return {name: [self._window_files[name], some] for name, some in heads.items()}
 
     def _counts(self) -> dict[str, Any]:
         return {
@@ -271,9 +287,11 @@ def _loaded(folder: Path, types: dict[str, Any]) -> LogState:
     """Read the state in a folder; what is damaged is as if it were not there."""
     try:
         value = json.loads((folder / "state.json").read_bytes())
+        if value.pop(DIGEST) != digest_json(value):
+            return LogState(folder, types)
         names: Mapping[str, Any] = value["files"]
-        stored = (json.loads(gzip.decompress((folder / name).read_bytes())) for name in names["windows"].values())
-        windows = [Window.from_json(window) for group in stored for window in group]
+        stored = names["windows"]
+        windows = [each for name, heads in stored.values() for each in WindowFile(folder / name).windows(heads)]
         others = np.load(folder / names["others"], allow_pickle=False)
         for name in names["rows"]:
             pl.read_parquet_schema(folder / name)
@@ -288,7 +306,8 @@ def _loaded(folder: Path, types: dict[str, Any]) -> LogState:
         state.other_types = dict(value["other_types"])
         state.files_read = set(value["files_read"])
         state._parts, state._other_keys = list(names["rows"]), others  # noqa: SLF001  (a constructor of its module)
-        state._window_files, state._identity_files = dict(names["windows"]), list(names["identities"])  # noqa: SLF001
+        state._window_files = {start: name for start, (name, _) in stored.items()}  # noqa: SLF001
+        state._identity_files = list(names["identities"])  # noqa: SLF001
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, pl.exceptions.PolarsError):
         return LogState(folder, types)
     return state

@@ -19,7 +19,7 @@ from mlsys.evaluate import weighted_metrics as weighted
 from mlsys.evaluate.metrics import Predicted, all_for, measure
 from mlsys.monitor import drift
 from mlsys.monitor.reference import ReferenceBins, ReferenceRows
-from mlsys.monitor.stored_tables import EarlierRows
+from mlsys.monitor.stored_tables import EarlierRows, TableParts
 from mlsys.monitor.windows import Counts, Window
 from mlsys.personal_data import masked
 from mlsys.schema import Task
@@ -77,25 +77,39 @@ def profile_table(
     Rows about columns are taken from an `earlier` table for windows that did not change.
     """
     rows = [_column_profile(name, column, None, granularity, reference) for name, column in reference.columns.items()]
-    parts = [pa.Table.from_pylist(rows, schema=PROFILE)]
+    parts = TableParts(earlier)
+    parts.add(pa.Table.from_pylist(rows, schema=PROFILE))
     for window in windows:
-        table = {"count": window.num_rows, "non_null_columns": _filled(window.statistics.columns)}
-        performance = _performance(window, reference.task, threshold)
-        head = {**_head(window, granularity, TABLE), **table, **performance}
-        known = None if earlier is None else earlier.of(window)
-        columns = {name: column for name, column in window.statistics.columns.items() if column.num_rows}
-        if known is not None:
-            parts += [pa.Table.from_pylist([head], schema=PROFILE), _of_columns(known, reference.task)]
-            columns = {name: column for name, column in columns.items() if name == reference.task.target}
+        whole = None if earlier is None else earlier.whole(window)
+        parts.add(*([whole] if whole else _profile_parts(window, reference, granularity, threshold, earlier)))
+    return parts.table()
+
+
+def _profile_parts(
+    window: Window,
+    reference: ReferenceRows,
+    granularity: str | None,
+    threshold: float | Sequence[float] | None,
+    earlier: EarlierRows | None,
+) -> list[pa.Table]:
+    """Rows of a window; those about columns are taken from an `earlier` table where only labels have come."""
+    table = {"count": window.num_rows, "non_null_columns": _filled(window.statistics.columns)}
+    head = {**_head(window, granularity, TABLE), **table, **_performance(window, reference.task, threshold)}
+    known = None if earlier is None else earlier.of(window)
+    columns = {name: column for name, column in window.statistics.columns.items() if column.num_rows}
+    if known is None:
         rows = [_column_profile(name, column, window, granularity, reference) for name, column in columns.items()]
-        parts.append(pa.Table.from_pylist(rows if known is not None else [head, *rows], schema=PROFILE))
-    return pa.concat_tables(parts).combine_chunks()
+        return [pa.Table.from_pylist([head, *rows], schema=PROFILE)]
+    of_target = [name for name in columns if name == reference.task.target]
+    rows = [_column_profile(name, columns[name], window, granularity, reference) for name in of_target]
+    parts = [[head], rows]
+    first, last = (pa.Table.from_pylist(part, schema=PROFILE) for part in parts)
+    return [first, _of_columns(known, reference.task), last]
 
 
 def _of_columns(rows: pa.Table, task: Task) -> pa.Table:
     """Rows of a window without those about the whole and about the target, which labels may have changed."""
-    is_other = pc.invert(pc.is_in(rows["column_name"], pa.array([TABLE, task.target])))
-    return rows.filter(is_other).replace_schema_metadata(None)
+    return rows.filter(pc.invert(pc.is_in(rows["column_name"], pa.array([TABLE, task.target]))))
 
 
 def _keys(window: Window | None, granularity: str | None, column: str) -> dict[str, Any]:
@@ -226,18 +240,23 @@ def drift_table(
     Without a baseline, the reference says the bins alone. Rows are taken from an `earlier` table for windows that did
     not change, nor those before them.
     """
-    parts = [DRIFT.empty_table()]
+    parts = TableParts(earlier)
+    parts.add(DRIFT.empty_table())
     before: dict[tuple[str | None, str | None], Window] = {}
     for window in windows:
         key = (window.slice_key, window.slice_value)
         previous = before.get(key)
         before[key] = window
         previous = previous if previous is not None and previous.end == window.start else None
+        whole = None if earlier is None else earlier.whole(window, previous)
+        if whole is not None:
+            parts.add(whole)
+            continue
         known = None if earlier is None else earlier.of(window, previous)
         others: list[Window | None] = [None] if window.slice_key is None and has_baseline else []
         others += [] if previous is None else [previous]
-        parts += [_drift_part(window, other, reference, granularity, known) for other in others]
-    return pa.concat_tables(parts).combine_chunks()
+        parts.add(*(_drift_part(window, other, reference, granularity, known) for other in others))
+    return parts.table()
 
 
 def _drift_part(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -196,7 +196,7 @@ class PerformanceLoss:
         return self.value > self.limit and self.certain
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "degraded": self.degraded}
+        return {**vars(self), "degraded": self.degraded}
 
 
 @dataclass

@@ -10,14 +10,16 @@ decision: among many slices of few rows, all rows together decide.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from mlsys.deploy.prediction_log import logged_name
 from mlsys.monitor import performance
 from mlsys.monitor.performance import PerformanceEstimate, PerformanceLimits
+from mlsys.monitor.window_results import WindowResults
 from mlsys.monitor.windows import Window
 from mlsys.reports import formats
 from mlsys.schema import Task
@@ -50,7 +52,7 @@ class RegionLoss:
     worse: bool
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
 
 
 def losses(
@@ -59,11 +61,12 @@ def losses(
     task: Task,
     limits: PerformanceLimits,
     min_coverage: float,
+    results: WindowResults | None = None,
 ) -> dict[dt.datetime, list[RegionLoss]]:
     """Loss of each slice that has its labels, by the start of its window, the largest first.
 
     Slices of groups that are ranked are left out, and those of which fewer than `min_coverage` of the rows that can
-    have a label have it.
+    have a label have it. `results` has those that are known from the last run.
     """
     tested = _tested(evaluation, limits)
     if not tested or task.is_ranking:
@@ -71,10 +74,9 @@ def losses(
     known: dict[dt.datetime, list[tuple[Window, PerformanceEstimate]]] = {}
     for window in slices:
         base = tested.get((window.slice_key or "", window.slice_value or ""))
-        y, _, _ = window.labelled.arrays()
-        if base is not None and len(y) >= MIN_LABELLED and window.coverage >= min_coverage:
+        if base is not None and window.labelled.num_rows >= MIN_LABELLED and window.coverage >= min_coverage:
             known.setdefault(window.start, []).append((window, base))
-    return {start: _of_window(pairs, limits) for start, pairs in known.items()}
+    return {start: _of_window(pairs, limits, results or WindowResults()) for start, pairs in known.items()}
 
 
 def _tested(
@@ -93,14 +95,20 @@ def _tested(
     }
 
 
-def _of_window(pairs: Sequence[tuple[Window, PerformanceEstimate]], limits: PerformanceLimits) -> list[RegionLoss]:
-    confidence = 1 - (1 - limits.confidence) / len(pairs)
-    regions = [_loss(window, base, limits, confidence) for window, base in pairs]
+def _of_window(
+    pairs: Sequence[tuple[Window, PerformanceEstimate]], limits: PerformanceLimits, results: WindowResults
+) -> list[RegionLoss]:
+    confidence, regions = 1 - (1 - limits.confidence) / len(pairs), []
+    for window, base in pairs:
+        make = functools.partial(_loss, window, base, limits, confidence)
+        inputs = [window.labels_stamp, confidence, limits.max_loss]
+        regions.append(RegionLoss(**results.of(window, "region", make, inputs)))
     measured = [each for each in regions if math.isfinite(each.value)]
     return sorted(measured, key=lambda each: (not each.worse, -each.loss))
 
 
-def _loss(window: Window, base: PerformanceEstimate, limits: PerformanceLimits, confidence: float) -> RegionLoss:
+def _loss(window: Window, base: PerformanceEstimate, limits: PerformanceLimits, confidence: float) -> dict[str, Any]:
+    """JSON of the loss of a slice."""
     metric, (y, output, block) = limits.metric, window.labelled.arrays()
     statistic = performance.weighted_metric(metric, y, output, limits.threshold)
     own = performance.estimate_by_blocks(statistic, block, confidence)
@@ -112,7 +120,7 @@ def _loss(window: Window, base: PerformanceEstimate, limits: PerformanceLimits, 
     return RegionLoss(
         str(window.slice_key), str(window.slice_value), len(y), own.value, low, high, base.value, loss,
         worse=bool(certain and loss > limit),
-    )  # fmt: skip
+    ).to_json()  # fmt: skip
 
 
 def in_words(region: Mapping[str, Any], title: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlsys.evaluate.metrics import UTILITY
-from mlsys.monitor import drift, drift_alarms, drift_charts
+from mlsys.monitor import drift, drift_alarms, drift_charts, report_months
 from mlsys.reports import charts, formats
 from mlsys.reports import page as html
 from mlsys.reports.page import Html
@@ -47,10 +47,12 @@ def page(value: Json) -> str:
     notes = html.alert("info", html.bullets(value["messages"]), "Left out") if value["messages"] else ""
     report.section("Decision", alert, notes, _facts(value))
     if value["windows"]:
-        times = _window_names(value)
-        _performance(report, value, times)
-        _drift(report, value, times)
-        report.section("Windows", _windows_table(value), note=_WINDOWS_NOTE.format(**rules))
+        times, latest = _window_names(value), {**value, "windows": value["windows"][-report_months.MAX_SHOWN :]}
+        folds = report_months.note(len(value["windows"]))
+        _performance(report, value, latest, times)
+        _drift(report, value, latest, times)
+        earlier = report_months.table(value["windows"], rules["timezone"])
+        report.section("Windows", _windows_table(latest), earlier, note=f"{_WINDOWS_NOTE.format(**rules)}{folds}")
     report.section("How it is judged", *_method(value))
     return report.html()
 
@@ -186,23 +188,26 @@ _CAPTIONS = {
 """Kind of task → caption of its chart of observed and predicted."""
 
 
-def _performance(report: html.Page, value: Json, times: Sequence[str]) -> None:
-    """Add the metric with the test rows' band, its estimate, the rates and the label coverage of each window."""
+def _performance(report: html.Page, value: Json, latest: Json, times: Sequence[str]) -> None:
+    """Add the metric with the test rows' band, its estimate, the rates and the label coverage of each window.
+
+    `latest` is the judgement with those windows alone that are shown one by one.
+    """
     windows = value["windows"]
     if value["labels"] is None:
         text = html.paragraph("No labels were given, so performance is not known.")
         drawn = [_metric_chart(windows, times, value["baseline"])] if _estimates(windows, value["baseline"]) else []
-        report.section("Performance", text, *drawn, _estimate_notes(value))
+        report.section("Performance", text, *drawn, _estimate_notes(latest))
         return
     report.section(
         "Performance",
         _metric_chart(windows, times, value["baseline"]),
-        _estimate_notes(value),
+        _estimate_notes(latest),
         *([_metric_chart(windows, times, _of_utility(value["baseline"]))] if _has_utility(value) else []),
         *_rate_charts(value, times),
         _coverage_chart(value, times),
-        _delays(value),
-        _regions(value),
+        _delays(latest),
+        _regions(latest),
         note="Bands are intervals from leaving out one block of time after another: rows that are alike count as few.",
     )
 
@@ -367,21 +372,23 @@ def _regions(value: Json) -> Html:
     return html.details(f"Loss by region: {num_worse} of {len(rows)} worse", html.table(rows, head, sortable=True))
 
 
-def _drift(report: html.Page, value: Json, times: Sequence[str]) -> None:
-    """Add the distances of all columns in all windows, the alarms with their reasons, and the largest shifts."""
+def _drift(report: html.Page, value: Json, latest: Json, times: Sequence[str]) -> None:
+    """Add the distances of all columns, by month before the latest windows, their alarms, and the largest shifts."""
     windows, columns = value["windows"], value["columns"][:MAX_COLUMNS]
     if not columns:
         return
     shifts = [{shift["column"]: shift for shift in window["shifts"]} for window in windows]
     floor = value["rules"]["min_js_distance"]
+    folded = report_months.folded(windows, times, shifts, value["rules"]["timezone"])
     report.section(
         "Drift",
         html.figure(
-            drift_charts.heat_map([column["column"] for column in columns], times, shifts, floor),
+            drift_charts.heat_map([column["column"] for column in columns], *folded, floor),
             f"Jensen-Shannon distance beyond the mean that noise gives. A dot is an alarm: at least {floor:g}, and "
-            "certain. Dark without a dot: far, but no farther than blocks of time in one window are from each other.",
+            "certain. Dark without a dot: far, but no farther than blocks of time in one window are from each other."
+            f"{report_months.note(len(windows))}",
         ),
-        _alarm_table(windows),
+        _alarm_table(latest["windows"]),
         note="Inputs and labels are compared with the training rows, predictions with those on the validation rows.",
     )
     drawn = [drift_charts.largest_shift(column, windows, shifts) for column in columns if column["windows"]]

@@ -8,9 +8,12 @@ the windows; `homogeneity_test` divides it out and `noise_floor` multiplies it i
 
 from __future__ import annotations
 
+import base64
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,6 +48,52 @@ class Dispersion:
 
 INDEPENDENT = Dispersion()
 """Dispersion of independent rows."""
+
+
+@dataclass(frozen=True)
+class BlockSpread:
+    """Spread of a column's counts between the blocks of one window, which `pool` adds to that of others.
+
+    Attributes
+    ----------
+    statistic
+        Pearson's statistic of the blocks against the window's own fractions.
+    blocks, bins
+        Blocks with rows, and bins with rows.
+    products
+        Sums of products of the blocks' standardised deviations, shape (bins, bins).
+    """
+
+    statistic: float
+    blocks: int
+    bins: int
+    products: FloatArray
+
+    @classmethod
+    def of(cls, counts: ArrayLike) -> Self | None:
+        """Measure the counts of a window, shape (blocks, bins); None where nothing differs from anything else."""
+        table = np.asarray(counts, dtype=np.float64)
+        if table.ndim != 2 or not table.size:
+            return None
+        table = table[table.sum(axis=1) > 0]
+        num_bins = int((table.sum(axis=0) > 0).sum())
+        if min(table.shape[0], num_bins) < 2:
+            return None
+        expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
+        z = np.divide(table - expected, np.sqrt(expected), out=np.zeros_like(table), where=expected > 0)
+        statistic = float(np.divide((table - expected) ** 2, expected, out=z * 0, where=expected > 0).sum())
+        return cls(statistic, table.shape[0], num_bins, z.T @ z)
+
+    def to_json(self) -> list[Any]:
+        """The numbers, those of the products as their bytes, so that they come back the same to the last bit."""
+        products = base64.b64encode(self.products.astype("<f8").tobytes()).decode()
+        return [self.statistic, self.blocks, self.bins, products]
+
+    @classmethod
+    def from_json(cls, value: list[Any]) -> Self:
+        statistic, blocks, bins, products = value
+        numbers = np.frombuffer(base64.b64decode(products), "<f8")
+        return cls(statistic, blocks, bins, numbers.reshape(math.isqrt(len(numbers)), -1))
 
 
 def merge_rare(p: ArrayLike, q: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -97,25 +146,23 @@ def design_effect(windows: Iterable[ArrayLike]) -> Dispersion:
     >>> design_effect([[[10, 0], [0, 10]]])
     Dispersion(effect=20.0, freedom=1.0, unevenness=1.0)
     """
+    return pool(map(BlockSpread.of, windows))
+
+
+def pool(windows: Iterable[BlockSpread | None]) -> Dispersion:
+    """Put the spreads of windows together into one dispersion, as `design_effect` says; the order is that of time."""
     statistic = freedom = block_freedom = 0.0
-    spread: FloatArray | None = None
-    for counts in windows:
-        table = np.asarray(counts, dtype=np.float64)
-        if table.ndim != 2 or not table.size:
+    products: FloatArray | None = None
+    for each in windows:
+        if each is None:
             continue
-        table = table[table.sum(axis=1) > 0]
-        num_bins = int((table.sum(axis=0) > 0).sum())
-        if min(table.shape[0], num_bins) < 2:
-            continue
-        expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
-        z = np.divide(table - expected, np.sqrt(expected), out=np.zeros_like(table), where=expected > 0)
-        statistic += float(np.divide((table - expected) ** 2, expected, out=z * 0, where=expected > 0).sum())
-        freedom += (table.shape[0] - 1) * (num_bins - 1)
-        block_freedom += table.shape[0] - 1
-        spread = z.T @ z if spread is None else spread + z.T @ z
-    if not freedom or spread is None:
+        statistic += each.statistic
+        freedom += (each.blocks - 1) * (each.bins - 1)
+        block_freedom += each.blocks - 1
+        products = each.products if products is None else products + each.products
+    if not freedom or products is None:
         return INDEPENDENT
-    uneven = _unevenness(spread / block_freedom, block_freedom, freedom / block_freedom)
+    uneven = _unevenness(products / block_freedom, block_freedom, freedom / block_freedom)
     return Dispersion(max(statistic / freedom, 1.0), block_freedom, uneven)
 
 
@@ -149,10 +196,21 @@ def homogeneity_test(p: ArrayLike, q: ArrayLike, dispersion: Dispersion = INDEPE
     a, b = merge_rare(p, q)
     if not a.sum() or not b.sum():
         return Test(math.nan, math.nan)
-    if a.size < 2:
+    return corrected(chi_squared_test(a, b).statistic, a.size, dispersion)
+
+
+def corrected(statistic: float, bins: int, dispersion: Dispersion) -> Test:
+    """Pearson's statistic of two count vectors over so many bins, for rows that may come in clusters.
+
+    >>> round(corrected(20 / 3, 2, Dispersion(2.0)).statistic, 6)
+    3.333333
+    """
+    if math.isnan(statistic):
+        return Test(math.nan, math.nan)
+    if bins < 2:
         return Test(0.0, 1.0)
-    statistic, freedom = chi_squared_test(a, b).statistic / dispersion.effect, _freedom(a.size, dispersion)
-    ratio = statistic / (a.size - 1)
+    statistic, freedom = statistic / dispersion.effect, _freedom(bins, dispersion)
+    ratio = statistic / (bins - 1)
     if math.isinf(dispersion.freedom):
         return Test(statistic, float(special.chdtrc(freedom, freedom * ratio)))
     return Test(statistic, float(special.fdtrc(freedom, freedom * dispersion.freedom, ratio)))
@@ -183,12 +241,17 @@ def noise_floor(n: float, m: float, bins: int, alpha: float, dispersion: Dispers
     """
     if bins < 2 or not n or not m:
         return 0.0
+    quantile = _quantile(bins, alpha, dispersion)
+    return math.sqrt(min(quantile * dispersion.effect * (1 / n + 1 / m) / (8 * math.log(2)), 1.0))
+
+
+@functools.lru_cache(maxsize=1024)
+def _quantile(bins: int, alpha: float, dispersion: Dispersion) -> float:
+    """Quantile of the statistic over so many bins, the same in all windows of a column."""
     freedom = _freedom(bins, dispersion)
     if math.isinf(dispersion.freedom):
-        quantile = (bins - 1) / freedom * float(special.chdtri(freedom, alpha))
-    else:
-        quantile = (bins - 1) * float(special.fdtri(freedom, freedom * dispersion.freedom, 1 - alpha))
-    return math.sqrt(min(quantile * dispersion.effect * (1 / n + 1 / m) / (8 * math.log(2)), 1.0))
+        return (bins - 1) / freedom * float(special.chdtri(freedom, alpha))
+    return (bins - 1) * float(special.fdtri(freedom, freedom * dispersion.freedom, 1 - alpha))
 
 
 def benjamini_hochberg(pvalues: ArrayLike) -> FloatArray:

@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,27 +77,53 @@ class JointShift:
     columns: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "columns": list(self.columns)}
+        return {**vars(self), "columns": list(self.columns)}
+
+
+@dataclass(frozen=True)
+class JointTest:
+    """The test of some columns of a window, before it takes its place among the tests of the others.
+
+    `telling` are the columns by which the two samples are told apart, found when they are asked for.
+    """
+
+    auc: float
+    pvalue: float
+    telling: Callable[[], Sequence[str]]
+
+
+def compare(trained: Codes, window: RowSample, names: Sequence[str], tested: Sequence[str]) -> JointTest:
+    """Test some of the columns of a window together; `names` are those of all that the samples have."""
+    places = [names.index(name) for name in tested]
+    parts = halves(trained[:, places], RowSample(window.hashes, window.block, window.codes[:, places]))
+    return JointTest(*test(parts), functools.partial(telling_columns, parts, tested))
+
+
+def still(names: Sequence[str], shifts: Sequence[Shift]) -> list[str]:
+    """The columns of a window that have no alarm of their own; none where they are fewer than two."""
+    alarmed = {shift.column for shift in shifts if shift.alarmed}
+    quiet = [name for name in names if name not in alarmed]
+    return quiet if len(quiet) >= 2 else []
+
+
+def conclude(tested: JointTest, shifts: Sequence[Shift], rule: AlarmRule) -> JointShift:
+    """Say whether a test is an alarm: if it is certain, as shifts are, and large, an AUC of `drift_alarms.least_auc`.
+
+    `shifts` are those of the window's columns, whose p-values left room for this one.
+    """
+    adjusted = float(significance.benjamini_hochberg([*(shift.pvalue for shift in shifts), tested.pvalue])[-1])
+    is_alarm = tested.auc >= drift_alarms.least_auc(rule.floor) and adjusted <= rule.rate
+    return JointShift(tested.auc, tested.pvalue, adjusted, is_alarm, tuple(tested.telling()) if is_alarm else ())
 
 
 def find(
     trained: Codes | None, window: RowSample | None, names: Sequence[str], shifts: Sequence[Shift], rule: AlarmRule
 ) -> JointShift | None:
-    """Test the columns of a window that have no alarm of their own; None without rows, or with fewer than two columns.
-
-    `shifts` are those of its columns, whose p-values left room for this one. It is an alarm if it is certain, as they
-    are, and large: an AUC of `drift_alarms.least_auc`.
-    """
-    alarmed = {shift.column for shift in shifts if shift.alarmed}
-    still = [place for place, name in enumerate(names) if name not in alarmed]
-    if trained is None or window is None or len(still) < 2:
+    """Test the columns of a window that have no alarm of their own; None without rows, or with too few columns."""
+    tested = still(names, shifts)
+    if trained is None or window is None or not tested:
         return None
-    parts = halves(trained[:, still], RowSample(window.hashes, window.block, window.codes[:, still]))
-    auc, pvalue = test(parts)
-    adjusted = float(significance.benjamini_hochberg([*(shift.pvalue for shift in shifts), pvalue])[-1])
-    is_alarm = auc >= drift_alarms.least_auc(rule.floor) and adjusted <= rule.rate
-    columns = telling_columns(parts, [names[place] for place in still]) if is_alarm else ()
-    return JointShift(auc, pvalue, adjusted, is_alarm, columns)
+    return conclude(compare(trained, window, names, tested), shifts, rule)
 
 
 @dataclass(frozen=True)

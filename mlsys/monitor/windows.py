@@ -9,6 +9,8 @@ raise an alarm for every cold spell.
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import hashlib
 import zoneinfo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +102,8 @@ class LabelledRows:
         Seconds since 1970 of the row, and from then until its label was known, NaN where that is not said.
     utility
         What the prediction of each row was worth, NaN where that is not known; none where nobody said it.
+    divided
+        Labels of rows of a ranking that are not measured, since their group is not whole.
     void_block
         Blocks of rows that will never have a label of the task.
     weight
@@ -113,6 +117,7 @@ class LabelledRows:
     time: list[NDArray[np.float64]] = field(default_factory=list)
     delay: list[NDArray[np.float64]] = field(default_factory=list)
     utility: list[NDArray[np.float64]] = field(default_factory=list)
+    divided: list[NDArray[np.float64]] = field(default_factory=list)
     void_block: list[Counts] = field(default_factory=list)
     weight: NDArray[np.float64] | None = None
 
@@ -125,6 +130,20 @@ class LabelledRows:
     def utilities(self) -> NDArray[np.float64] | None:
         """The utility of each row; None where nobody said what predictions are worth."""
         return np.concatenate(self.utility) if self.utility else None
+
+    @property
+    def num_rows(self) -> int:
+        return sum(map(len, self.y))
+
+    def digest(self) -> str:
+        """Digest of all that is known of the labels, with the weights of the rows."""
+        content = hashlib.blake2b(digest_size=16)
+        for part in vars(self).values():
+            arrays = part if isinstance(part, list) else [] if part is None else [part]
+            content.update(f"{[array.shape for array in arrays]}".encode())
+            for array in arrays:
+                content.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return content.hexdigest()
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], Counts]:
         """Truth (class index or value), model output and block of each row."""
@@ -157,6 +176,8 @@ class Window:
         Share of the rows that are old enough for their labels to stand for all; None where delays are not known.
     matured
         The rows that performance is measured on, weighted for labels that are still to come; None takes all.
+    stamp
+        Name of its rows: another one as soon as a row comes into it; empty where they are not kept.
     """
 
     start: dt.datetime
@@ -177,10 +198,11 @@ class Window:
     versions: set[str] = field(default_factory=set)
     counts: dict[str, Counts] = field(default_factory=dict)
     scores: Counts = field(default_factory=lambda: np.zeros((0, NUM_CELLS), np.int64))
-    sample: RowSample | None = None
+    sample: RowSample | None = field(default_factory=lambda: None)  # so that an instance may lack it
     labelled: LabelledRows = field(default_factory=LabelledRows)
     ready_fraction: float | None = None
     matured: LabelledRows | None = None
+    stamp: str = ""
 
     def update(self, rows: pa.Table, bins: Mapping[str, ReferenceBins], block: Counts, max_blocks: int) -> None:
         """Add rows of this window."""
@@ -219,37 +241,38 @@ class Window:
             self.add_scores(other.scores)
         self.add_sample(other.sample)
 
-    def to_json(self) -> dict[str, Any]:
-        """All but what is known of labels."""
+    def take_labels(self, target: str, values: pa.Array) -> None:
+        """Add labels of its rows to the statistics of the target."""
+        self.statistics.columns[target].update(values)
+
+    def head(self) -> dict[str, Any]:
+        """JSON of what is small of it: its place in time, and how many rows it has."""
         return {
             "start": self.start.isoformat(), "end": self.end.isoformat(), "label": self.label,
             "slice_key": self.slice_key, "slice_value": self.slice_value,
             "num_rows": self.num_rows, "num_unseen": self.num_unseen, "num_rare": self.num_rare,
             "blocks_seen": sorted(self.blocks_seen), "versions": sorted(self.versions),
+        }  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """All but what is known of labels."""
+        return {
+            **self.head(),
             "counts": {name: counts.tolist() for name, counts in self.counts.items()},
             "scores": [_sparse(counts) for counts in self.scores],
             "sample": self.sample and self.sample.to_json(),
             "statistics": self.statistics.without_rows().to_json(),
-        }  # fmt: skip
+        }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        return cls(
-            start=dt.datetime.fromisoformat(value["start"]),
-            end=dt.datetime.fromisoformat(value["end"]),
-            label=value["label"],
-            statistics=TableStatistics.from_json(value["statistics"]),
-            slice_key=value["slice_key"],
-            slice_value=value["slice_value"],
-            num_rows=int(value["num_rows"]),
-            num_unseen=int(value["num_unseen"]),
-            num_rare=int(value["num_rare"]),
-            blocks_seen=set(value["blocks_seen"]),
-            versions=set(value["versions"]),
-            counts={name: np.array(counts, np.int64) for name, counts in value["counts"].items()},
-            scores=np.array([_dense(*entry) for entry in value["scores"]], np.int64).reshape(-1, NUM_CELLS),
-            sample=value["sample"] and RowSample.from_json(value["sample"]),
-        )
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(**head_of(value), **sketch_of(value))
+
+    @functools.cached_property
+    def labels_stamp(self) -> str:
+        """Digest of all that is known of its labels; empty where nothing is."""
+        counts = self.num_resolved, self.num_void, self.unknown_labels, self.num_divided
+        return f"{self.labelled.digest()}-{counts}" if any(counts) else ""
 
     @property
     def measured_rows(self) -> LabelledRows:
@@ -275,6 +298,27 @@ class Window:
         """Fraction of the rows that have their label, among those that can have one."""
         num_possible = self.num_rows - self.num_void
         return self.num_resolved / num_possible if num_possible else 0.0
+
+
+def head_of(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a window that `Window.head` wrote."""
+    return {
+        "start": dt.datetime.fromisoformat(value["start"]),
+        "end": dt.datetime.fromisoformat(value["end"]),
+        "blocks_seen": set(value["blocks_seen"]),
+        "versions": set(value["versions"]),
+        **{name: value[name] for name in ("label", "slice_key", "slice_value", "num_rows", "num_unseen", "num_rare")},
+    }
+
+
+def sketch_of(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a window that `Window.to_json` wrote and `Window.head` did not."""
+    return {
+        "statistics": TableStatistics.from_json(value["statistics"]),
+        "counts": {name: np.array(counts, np.int64) for name, counts in value["counts"].items()},
+        "scores": np.array([_dense(*entry) for entry in value["scores"]], np.int64).reshape(-1, NUM_CELLS),
+        "sample": value["sample"] and RowSample.from_json(value["sample"]),
+    }
 
 
 def rows_beside(window: Window) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any, Self
 
@@ -27,6 +28,21 @@ def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     return array
+
+
+def jsonable(value: Any) -> Any:
+    """Turn NumPy values into Python ones, and NaN and infinities into None, as strict JSON demands.
+
+    >>> jsonable({"a": np.float64("nan"), "b": np.array([1, 2]), "c": (True,)})
+    {'a': None, 'b': [1, 2], 'c': [True]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return jsonable(value.tolist())
+    if isinstance(value, list | tuple):
+        return [jsonable(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def as_floats(array: pa.Array) -> Floats:

@@ -176,7 +176,7 @@ def judge_log(
     write_atomic(report, (judgement.folder / "report.html").read_bytes())
     version = next((entry.version for entry in registry.versions(store, name) if entry.digest == opened.digest), None)
     last.note(store, judgement, version, report)
-    messages = list(judgement.value["messages"])
+    messages = [*judgement.value["messages"], *judgement.damage]
     if evaluation is None:
         messages.append("No evaluation was noted with this version: performance is shown and not judged.")
     return MonitorResult(

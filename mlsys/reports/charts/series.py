@@ -142,7 +142,7 @@ def _trace(
     frame: svg.Frame, places: list[float], x: Sequence[Place], trace: tuple[str, Sequence[Value]], number: int
 ) -> Html:
     (name, values), colour = trace, svg.colour(number)
-    radius = 3 if len(values) <= 60 else 1.5
+    radius, has_dots = 3 if len(values) <= 60 else 1.5, len(values) <= 200
     points: list[tuple[float, float] | None] = []
     dots = []
     for place, shown, value in zip(places, x, values, strict=True):
@@ -151,9 +151,10 @@ def _trace(
             continue
         point = frame.x(place), frame.y(value)
         points.append(point)
-        hint = f"{name}, {formats.label(shown)}: {formats.number(value)}"
-        dots.append(svg.circle(*point, radius, f"f{colour}", hint))
-    return join(svg.path(points, f"s{colour} line"), *(dots if len(points) <= 200 else []))
+        if has_dots:
+            hint = f"{name}, {formats.label(shown)}: {formats.number(value)}"
+            dots.append(svg.circle(*point, radius, f"f{colour}", hint))
+    return join(svg.path(points, f"s{colour} line"), *dots)
 
 
 def _limits(frame: svg.Frame, limits: Mapping[str, float], kind: str) -> Html:

@@ -17,6 +17,7 @@ from mlsys.evaluate import fairness, report
 from mlsys.evaluate.intervals import ResamplingPlan
 from mlsys.recipe import FairnessSection
 from mlsys.schema import Column, Kind, Role, Schema, Task
+from mlsys.statistics import arrays
 
 BY_SEX = Column(name="sex", type="string", kind=Kind.CATEGORICAL)
 SCHEMA = Schema(columns=(BY_SEX, Column(name="y", type="bool", kind=Kind.CATEGORICAL, role=Role.TARGET)))
@@ -143,7 +144,7 @@ def test_numbers_are_compared_by_ranges():
 def checked(**settings):
     groups = ["f"] * 40 + ["m"] * 40
     called = [1] * 30 + [0] * 10 + [1] * 20 + [0] * 20
-    return fairness.checks(evaluate.scoring.jsonable(judge(groups, [1] * 80, called, **settings)))
+    return fairness.checks(arrays.jsonable(judge(groups, [1] * 80, called, **settings)))
 
 
 def test_a_bound_that_the_difference_keeps_passes():

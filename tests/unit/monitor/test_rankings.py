@@ -3,6 +3,7 @@
 import datetime as dt
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import ndcg_score
@@ -74,6 +75,23 @@ def test_groups_of_which_a_label_is_to_come_are_left_out_and_told(world, tmp_pat
     expected = mean_ndcg(y[whole], score[whole], group[whole])
     assert window["metrics"]["ndcg@10"]["value"] == pytest.approx(expected, rel=1e-12)
     assert any(reason.startswith(f"{GROUP_ROWS - 3} labels are left out") for reason in window["reasons"])
+
+
+def test_a_label_of_a_group_that_is_not_measured_is_described_as_the_last_one_said(world, tmp_path):
+    """The first three rows wait for their labels, so the fourth is not measured, and its label is corrected."""
+    store, made, table = world
+    labels = table.slice(3).select(["flight", "y"])
+    judged(world, tmp_path, labels)
+    grades = labels["y"].to_numpy().copy()
+    grades[0] = 2 - grades[0] if grades[0] != 1 else 0
+    corrected = labels.set_column(1, labels.schema.field("y"), pa.array(grades))
+    given = store, "routes", made, tmp_path / "log"
+    first, second, fresh = (
+        judge.compare(*given, each, Recipe.model_validate(RECIPE), baseline={"ndcg@10": 0.9}, is_stored=is_stored)
+        for each, is_stored in ((labels, True), (corrected, True), (corrected, False))
+    )
+    assert first.digest != second.digest
+    assert second.digest == fresh.digest
 
 
 def test_without_groups_there_is_no_order_to_measure(world, tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mlsys.monitor import judge
+from mlsys.monitor.metric_tables import DRIFT
 from mlsys.monitor.stored_tables import FILES, EarlierRows, StoredTables
 from traffic import MONDAY, WEEK, Traffic, World, logged
 
@@ -85,18 +87,24 @@ def test_labels_that_come_later_are_in_the_tables(kept):
     assert again(kept, labels).digest == last.digest
 
 
-@pytest.mark.parametrize("damage", ["torn", "other code", "no stamps"])
+@pytest.mark.parametrize("damage", ["torn", "flipped", "other code", "other columns", "no stamps"])
 def test_a_table_that_cannot_be_trusted_is_as_if_it_were_not_there(tmp_path, damage):
     stamps = {"2024-01-01T00:00:00+00:00": "windows-1"}
-    table = pa.table({"window": pa.array([None], pa.struct([("start", pa.timestamp("us", "UTC"))]))})
-    table = table.append_column("slice_key", pa.nulls(1, pa.string()))
-    table = table.append_column("slice_value", pa.nulls(1, pa.string()))
+    table = pa.table({"window": pa.nulls(5_000, pa.struct([("start", pa.timestamp("us", "UTC"))]))})
+    table = table.append_column("tv_distance", pa.array(np.random.default_rng(0).random(5_000)))
+    for name in ("slice_key", "slice_value"):
+        table = table.append_column(name, pa.nulls(5_000, pa.string()))
     StoredTables(tmp_path, stamps, "code").save("drift.parquet", table, EarlierRows())
-    assert StoredTables(tmp_path, stamps, "code").earlier("drift.parquet").table is not None
+    assert StoredTables(tmp_path, stamps, "code").earlier("drift.parquet", table.schema).table is not None
     path = tmp_path / "drift.parquet"
     if damage == "torn":
         path.write_bytes(path.read_bytes()[:40])
+    if damage == "flipped":  # in the middle of 40,000 bytes of random numbers
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
     if damage == "no stamps":
         pq.write_table(table, path)
     code = "other" if damage == "other code" else "code"
-    assert StoredTables(tmp_path, stamps, code).earlier("drift.parquet").table is None
+    schema = DRIFT if damage == "other columns" else table.schema
+    assert StoredTables(tmp_path, stamps, code).earlier("drift.parquet", schema).table is None

@@ -58,6 +58,9 @@ def test_every_kind_of_task_is_judged_and_drawn(kind, tmp_path):
     assert all(window["labels"]["mature"] for window in windows)
     names = {"binary": "roc_auc", "multiclass": "log_loss", "multilabel": "mean_log_loss", "regression": "rmse"}
     names["ranking"] = "ndcg@10"
+    given = store, "kinds", bundle, tmp_path / "log", table.select(["flight", "y"]), recipe
+    kept = [judge.compare(*given, baseline=base, is_stored=True).digest for _ in range(2)]
+    assert kept == [judgement.digest] * 2
     name = names[kind.value]
     assert all(window["metrics"][name]["value"] is not None for window in windows)
     if kind is TaskKind.REGRESSION:
@@ -102,6 +105,9 @@ def test_every_kind_of_task_but_rankings_is_estimated_without_labels(kind, tmp_p
     recipe = Recipe.model_validate({**RECIPE, "monitor": {"granularity": "1 month", "min_rows": 150}})
     labels = table.select(["flight", "y"])
     judgement = judge.compare(store, "kinds", bundle, tmp_path / "log", labels, recipe, baseline=evaluation)
+    given = store, "kinds", bundle, tmp_path / "log", labels, recipe
+    kept = [judge.compare(*given, baseline=evaluation, is_stored=True).digest for _ in range(2)]
+    assert kept == [judgement.digest] * 2
     estimates = judgement.value["estimates"]
     assert estimates["num_compared"] >= 11
     assert estimates["num_held"] >= 0.75 * estimates["num_compared"]
