@@ -39,8 +39,14 @@ CLIENT_S = 30
 SENT_AGAIN = "{ method GET HEAD } or { path_end /invocations /infer }"
 """Requests that may happen twice, as a condition of HAProxy."""
 
-AWAITED = f"http-request wait-for-body time {CLIENT_S}s at-least 1 if {{ path_end /invocations /infer }}"
-"""HAProxy chooses a replica when the body of a prediction has begun; who is silent for so long is closed anyway."""
+AWAITED = (
+    f"http-request wait-for-body time {CLIENT_S}s at-least 1"
+    " if { path_end /invocations /infer } !{ req.hdr(x-request-timeout-ms) -m found }"
+)
+"""HAProxy chooses a replica when the body of a prediction has begun; who is silent for so long is closed anyway.
+
+Where a client says how long it waits, its time counts from when a process of ours has the headers: those go on at once.
+"""
 
 STAND_IN_S = 60
 """Seconds for which a stand-in answers at most; Ray's next HAProxy comes after five, on a busy machine later."""
