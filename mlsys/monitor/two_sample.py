@@ -116,16 +116,6 @@ def conclude(tested: JointTest, shifts: Sequence[Shift], rule: AlarmRule) -> Joi
     return JointShift(tested.auc, tested.pvalue, adjusted, is_alarm, tuple(tested.telling()) if is_alarm else ())
 
 
-def find(
-    trained: Codes | None, window: RowSample | None, names: Sequence[str], shifts: Sequence[Shift], rule: AlarmRule
-) -> JointShift | None:
-    """Test the columns of a window that have no alarm of their own; None without rows, or with too few columns."""
-    tested = still(names, shifts)
-    if trained is None or window is None or not tested:
-        return None
-    return conclude(compare(trained, window, names, tested), shifts, rule)
-
-
 @dataclass(frozen=True)
 class Half:
     """The rows that a classifier is tried on, which was fitted on the other half."""
