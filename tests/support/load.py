@@ -10,17 +10,22 @@ from urllib.parse import urlsplit
 AGAIN_S = 1.0
 """Seconds after which a request whose connection was closed is sent once more, as most clients do it."""
 
+MANY = 5
+"""Odd answers that are shown at most."""
+
 
 class Load:
     """Requests of several connections while a block runs.
 
     `kinds` counts first attempts by their status, or by ``closed`` (no answer came) and ``refused`` (no connection);
-    `again` counts second attempts of those two. `versions` are those that answered, `longest_s` is the longest time
-    without an answer.
+    `again` counts second attempts of those two. `odd` are the first answers with other statuses than 200: seconds since
+    the beginning, status, headers and text. `versions` are those that answered, `longest_s` is the longest time without
+    an answer.
     """
 
     def __init__(self, url, body, connections=4):
         self.kinds, self.again, self.versions, self.longest_s = Counter(), Counter(), set(), 0.0
+        self.odd, self._started = [], time.monotonic()
         self._url, self._body = urlsplit(url), json.dumps(body).encode()
         self._is_over, self._lock, self._last = threading.Event(), threading.Lock(), time.monotonic()
         self._threads = [threading.Thread(target=self._send) for _ in range(connections)]
@@ -50,7 +55,8 @@ class Load:
 
     @property
     def summary(self):
-        return f"{dict(self.kinds)}, again {dict(self.again)}, {self.longest_s:.2f} s without an answer"
+        counts = f"{dict(self.kinds)}, again {dict(self.again)}, {self.longest_s:.2f} s without an answer"
+        return "\n".join([counts, *map(str, self.odd)])
 
     def _send(self):
         connection = None
@@ -87,6 +93,9 @@ class Load:
             return None, "closed"
         if answer.status == 200:
             self.versions.add(json.loads(text)["model"]["version"])
+        elif len(self.odd) < MANY:
+            seconds = round(time.monotonic() - self._started, 2)
+            self.odd.append((seconds, answer.status, answer.getheaders(), text[:300]))
         if answer.will_close:
             connection.close()
             connection = None
