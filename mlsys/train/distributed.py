@@ -8,8 +8,8 @@ some rounds; workers that take the place of others (`replacement`), and a driver
 end with the bytes of a fit that nothing disturbed.
 
 Pitfalls of Ray that this file avoids: its division of a dataset drops rows (`shares`); a run of a name that was used
-before would resume that run, so names are new; a cluster without room is asked once, not for ever; results are
-written below the store and nowhere else.
+before would resume that run, so names are new; a cluster without room is asked once, or some times when workers had
+room there before, and not for ever; results are written below the store and nowhere else.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 TRIES = 3
 """Groups of workers that may be lost one after another without a new checkpoint in between."""
+
+LOST = "a worker was lost"
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,11 @@ def key(job: TrainingJob) -> str:
 
 
 def _survive(work: _Work, folder: Path, progress: Callable[[str], None]) -> bytes:
-    """Start workers again whenever some are lost, as long as they get on from one time to the next."""
+    """Start workers again whenever some are lost, as long as they get on from one time to the next.
+
+    Room that workers had may stay taken for a while, as Ray notices the death of a machine by silence: it is asked for
+    again. A fit that never had room is an error at once.
+    """
     from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -141,18 +147,18 @@ def _survive(work: _Work, folder: Path, progress: Callable[[str], None]) -> byte
         try:
             return _run(work, folder, f"try-{number}")
         except (TrainingFailedError, RayActorError) as error:  # a worker, or the process that looks after them
-            reached = checkpoints.newest(work.checkpoints)
+            reached, is_full = checkpoints.newest(work.checkpoints), _is_without_room(error)
             tries = 1 if reached > before else tries + 1
-            if tries >= TRIES or _own(error) or _is_without_room(error):
+            if tries >= TRIES or _own(error) or (is_full and number == 1 and not reached):
                 if not reached:  # another time, there may be room for another shape
                     shutil.rmtree(work.checkpoints, ignore_errors=True)
                 raise _failure(error, work.placement) from error
             before = reached
-            progress(_lost(work, reached))
+            progress(_others(work, "there is no room for its workers yet" if is_full else LOST, reached))
 
 
-def _lost(work: _Work, reached: int) -> str:
-    return f"{work.job.family}: a worker was lost; others go on after round {reached}"
+def _others(work: _Work, happened: str, reached: int) -> str:
+    return f"{work.job.family}: {happened}; others go on after round {reached}"
 
 
 def _run(work: _Work, folder: Path, name: str) -> bytes:
@@ -307,7 +313,7 @@ class _Watch:
 
     def _follow(self) -> None:
         texts: dict[Path, Callable[[int], str]] = {
-            self.work.replacement: functools.partial(_lost, self.work),
+            self.work.replacement: functools.partial(_others, self.work, LOST),
             self.work.note: lambda number: f"{self.work.job.family}: round {number}",
         }
         latest = dict.fromkeys(texts, 0)

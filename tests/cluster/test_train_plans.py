@@ -1,5 +1,6 @@
 """Boosters in one task and on Ray Train: the same features, nearly the same model."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from mlsys import errors, train
 from mlsys.predict import Predictor
 from mlsys.statistics import encode_target
-from mlsys.train import distributed, placement, training_job
+from mlsys.train import checkpoints, distributed, placement, training_job
 from mlsys.train.training_job import TrainingJob
 
 WORKERS = 2
@@ -144,3 +145,33 @@ def test_workers_for_whom_there_is_no_room_are_an_error_and_not_a_hang(make_spli
     with pytest.raises(errors.ClusterError, match="no room for 2 s; free on the nodes: 2 CPUs and") as caught:
         distributed.fit(tmp_path, job, tmp_path / "checkpoints")
     assert "train: 2 workers with 1 CPUs and 1125899.9 GB each" in str(caught.value)
+
+
+def test_room_that_workers_had_before_is_waited_for(make_split, tmp_path, monkeypatch):
+    """As long as Ray takes a dead machine for alive, what its workers held is taken: here, two tasks hold it."""
+    import ray
+
+    job, stored, told = spread_job(make_split, "xgboost", rounds=60), tmp_path / "checkpoints", []
+    family = distributed.distributed_family(job.family)
+    first, again, is_told = tmp_path / "first", tmp_path / "again", tmp_path / "told"
+    for folder in (first, again):
+        folder.mkdir()
+    model = family.to_bytes(distributed.fit(first, job, stored))
+    assert checkpoints.newest(stored / distributed.key(job))
+
+    def hold():
+        while not is_told.exists():
+            time.sleep(0.05)
+
+    def note(line):
+        told.append(line)
+        if "there is no room for its workers yet; others go on after round" in line:
+            is_told.touch()
+
+    monkeypatch.setenv(distributed.START_TIMEOUT, "2")
+    holding = [ray.remote(hold).options(num_cpus=1).remote() for _ in range(WORKERS)]
+    while ray.available_resources().get("CPU", 0):
+        time.sleep(0.05)
+    assert family.to_bytes(distributed.fit(again, job, stored, progress=note)) == model
+    assert is_told.exists(), told
+    ray.get(holding)
