@@ -4,7 +4,7 @@ Claim: whatever is killed with SIGKILL at whatever moment (a worker; the driver,
 which is a node of `ray.cluster_utils.Cluster` and comes back) the model ends in the same bytes. And with one worker
 killed in the middle, a fit takes at most 1.2 times as long.
 
-Moments are drawn with a fixed seed: a round, and a time after the checkpoint before it. ``--scale`` copies of the
+Moments are drawn with ``--seed``: a round, and a time after the checkpoint before it. ``--scale`` copies of the
 flights table are fitted by two workers on three nodes of one CPU each; ``--family network`` trains a small network on
 a sample of ``--rows`` of each worker's rows, whose rounds are epochs.
 """
@@ -42,12 +42,14 @@ KINDS = ("worker", "driver", "worker", "node")
 
 PARAMS = {"xgboost": {"early_stopping": 0}, "network": {"width": 64, "batch_rows": 128}}
 
+SEED = 2013
 POLL_S = 0.05
 
 
 def main() -> None:
     parser = options(__doc__, scale=1, repeats=1)
     parser.add_argument("--kills", type=int, default=20, help="processes to kill at random moments (20)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of the moments ({SEED})")
     parser.add_argument("--rounds", type=int, default=300, help="rounds of the fit (300)")
     parser.add_argument("--family", choices=sorted(PARAMS), default="xgboost", help="the family to fit (xgboost)")
     parser.add_argument("--rows", type=int, default=4_000, help="rows that a network samples (4,000)")
@@ -71,7 +73,7 @@ def measure(folder: Path, machines: Machines, wanted: Any) -> dict[str, Any]:
     first, undisturbed_s = fit.run([])
     print(f"undisturbed: {undisturbed_s:.1f} s, {first[:12]}")
     facts: dict[str, Any] = {"rows": num_rows(folder), "kills": 0, "same_bytes": True}
-    drawn = random.Random(2013)
+    drawn = random.Random(wanted.seed)
     while facts["kills"] < wanted.kills:
         number = min(drawn.randint(1, 3), wanted.kills - facts["kills"])
         moments = sorted(drawn.randrange(wanted.rounds) for _ in range(number))
