@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +18,6 @@ from mlsys.dataset import Split
 from mlsys.evaluate import utility
 from mlsys.features.online.views import FeatureView
 from mlsys.models.calibration import Calibrated, LabelTemperatures, Temperature
-from mlsys.models.class_balance import ClassBalance
 from mlsys.models.families import ensemble
 from mlsys.models.families.ensemble import EnsembleParams, Member
 from mlsys.models.interface import BlockwiseFamily, DistributedFamily
@@ -32,7 +29,7 @@ from mlsys.recipe import ReadOptions, Recipe
 from mlsys.schema import Task
 from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
-from mlsys.train import devices, judging, placement, plans, samples, training_job
+from mlsys.train import devices, judging, model_facts, placement, plans, samples, training_job
 from mlsys.train.shares import StreamedBlocks
 from mlsys.train.training_job import TrainingJob
 
@@ -77,55 +74,27 @@ def fit(
     """
     models.for_task(family, task, **training_job.demands(recipe))
     utility.check_rule(recipe.evaluate, split.schema, task)
-    # 1. The model to fit, and how.
-    checked = training_job.params_of(recipe, family, params)
-    features = training_job.fit_program(split.schema, statistics, recipe, family)
-    place = training_job.naive_place(features.program.names, task, family)
-    target = cluster.call(training_job.fit_target, split, recipe, task, place)
-    execution = plans.plan(split, recipe, family, features.program.width, task)
-    device = devices.choose(recipe, family, task, checked, features.signs, execution.kind)
-    job = TrainingJob(split, features, recipe, task, family, checked, target, device=device)
-    progress(f"{family}: {execution.kind} plan, {execution.reason}")
-    note = devices.note(recipe, device, family, task, features.signs, execution.kind)
-    if note:
-        progress(f"{family}: {note}")
-    # 2. The fit, judged on the validation rows.
-    facts = dict[str, Any]()
-    by_blocks = execution.kind == "stream" and isinstance(job.learner, BlockwiseFamily)
-    if judged is None or (execution.kind != "task" and not by_blocks):
-        model, validated = _fit(store, job, execution, progress)
-    else:
-        model = _fit_once(job, max_rows, by_blocks=by_blocks)
-        validated = cluster.call(judging.judge, job, judged, threads=1)
-        facts = {} if max_rows is None or max_rows >= _num_fitted(job) else {"sampled_rows": max_rows}
-    if validated.score is not None:
-        progress(f"{family}: {validated.metric} {validated.score:.4f} on rows that were not fitted on")
-    temperature = validated.temperature
-    if temperature is not None:
-        progress(f"{family}: probabilities at temperature {_shown(temperature)} lower the log loss")
-    of_labels = models.label_models(model)
-    if of_labels is not None and of_labels.constant:
-        progress(
-            f"{family}: too few rows have or lack a label, whose rate is its answer: {', '.join(of_labels.constant)}"
-        )
-    # 3. The bundle, with the statistics that the monitor compares with.
+    job, execution = _planned(split, statistics, recipe, task, family, params, progress)
+    model, validated, facts = _fitted(store, job, execution, judged, max_rows, progress)
+    for line in _findings(model, validated):
+        progress(f"{family}: {line}")
+    provenance = {
+        **model_facts.of_fit(job, execution, model, validated), **facts,
+        **_thread_facts(job, execution), **devices.facts(job.device),
+    }  # fmt: skip
     names = image_measures.pictures(split.schema)
     pictures = cluster.call(_measure_pictures, split, names, task) if names else None
-    reference = bundle.Reference(statistics.whole().without_rows(), validated.predictions, pictures)
     stored = bundle.write(
         store,
         task=task,
         schema=split.schema,
         program=job.features.program,
         family=family,
-        model=model if temperature is None else Calibrated(model, temperature),
-        params=checked.model_dump(mode="json"),
+        model=model if validated.temperature is None else Calibrated(model, validated.temperature),
+        params=job.params.model_dump(mode="json"),
         threshold=validated.threshold,
-        reference=reference,
-        provenance=_provenance(job, execution, model, validated)
-        | facts
-        | _thread_facts(job, execution)
-        | devices.facts(job.device),
+        reference=bundle.Reference(statistics.whole().without_rows(), validated.predictions, pictures),
+        provenance=provenance,
         example=cluster.call(example, split, bundle.request_columns(split.schema, views, task), threads=1),
         views=views,
         read_options=ReadOptions.of(recipe.data, split.schema),
@@ -133,6 +102,58 @@ def fit(
     if execution.kind == "cluster":
         shutil.rmtree(checkpoints_of(store, job), ignore_errors=True)
     return stored
+
+
+def _planned(
+    split: Split,
+    statistics: TrainStatistics,
+    recipe: Recipe,
+    task: Task,
+    family: str,
+    params: Mapping[str, Any],
+    progress: Callable[[str], None],
+) -> tuple[TrainingJob, cluster.ExecutionPlan]:
+    """The model to fit, on which device and on how much of the cluster, which is told."""
+    checked = training_job.params_of(recipe, family, params)
+    features = training_job.fit_program(split.schema, statistics, recipe, family)
+    place = training_job.naive_place(features.program.names, task, family)
+    target = cluster.call(training_job.fit_target, split, recipe, task, place)
+    execution = plans.plan(split, recipe, family, features.program.width, task)
+    device = devices.choose(recipe, family, task, checked, features.signs, execution.kind)
+    progress(f"{family}: {execution.kind} plan, {execution.reason}")
+    note = devices.note(recipe, device, family, task, features.signs, execution.kind)
+    if note:
+        progress(f"{family}: {note}")
+    return TrainingJob(split, features, recipe, task, family, checked, target, device=device), execution
+
+
+def _fitted(
+    store: Store,
+    job: TrainingJob,
+    execution: cluster.ExecutionPlan,
+    judged: judging.JudgedRows | None,
+    max_rows: int | None,
+    progress: Callable[[str], None],
+) -> tuple[Any, judging.ValidationResult, dict[str, Any]]:
+    """The model, what the rows say of it that a search has judged or the validation rows, and facts of its rows."""
+    by_blocks = execution.kind == "stream" and isinstance(job.learner, BlockwiseFamily)
+    if judged is None or (execution.kind != "task" and not by_blocks):
+        return *_fit(store, job, execution, progress), {}
+    model = _fit_once(job, max_rows, by_blocks=by_blocks)
+    validated = cluster.call(judging.judge, job, judged, threads=1)
+    is_sampled = max_rows is not None and max_rows < _num_fitted(job)
+    return model, validated, {"sampled_rows": max_rows} if is_sampled else {}
+
+
+def _findings(model: Any, validated: judging.ValidationResult) -> Iterator[str]:
+    """Lines about the score, the calibration and labels that could not be learnt."""
+    if validated.score is not None:
+        yield f"{validated.metric} {validated.score:.4f} on rows that were not fitted on"
+    if validated.temperature is not None:
+        yield f"probabilities at temperature {_shown(validated.temperature)} lower the log loss"
+    of_labels = models.label_models(model)
+    if of_labels is not None and of_labels.constant:
+        yield f"too few rows have or lack a label, whose rate is its answer: {', '.join(of_labels.constant)}"
 
 
 def _shown(temperature: Temperature | LabelTemperatures) -> str:
@@ -347,49 +368,3 @@ def _measure_pictures(split: Split, names: Sequence[str], task: Task) -> TableSt
                 yield pa.table(batch).take(pa.array(rows))
 
     return image_measures.statistics(sampled(), names, task)
-
-
-def _target_facts(job: TrainingJob) -> dict[str, Any]:
-    """The scale of the target, or the balance of its classes, for the provenance of the model."""
-    if isinstance(job.target, ClassBalance):
-        return {"balance": job.target.to_json()}
-    return {} if job.target is None else {"target_transform": job.target.kind}
-
-
-def _threshold_facts(job: TrainingJob, validated: judging.ValidationResult) -> dict[str, Any]:
-    """The rule by which a threshold was chosen, and the utility that it maximises."""
-    if validated.threshold is None:
-        return {}
-    section = job.recipe.evaluate
-    maximised = {"utility": section.utility} if section.threshold == "utility" else {}
-    return {"threshold_rule": section.threshold, **maximised}
-
-
-def _provenance(
-    job: TrainingJob, execution: cluster.ExecutionPlan, model: Any, validated: judging.ValidationResult
-) -> dict[str, Any]:
-    members = [member.family for member in job.params.members] if isinstance(job.params, EnsembleParams) else []
-    libraries = sorted({name for each in (job.family, *members) for name in models.family(each).libraries})
-    return {
-        "split": job.split.digest,
-        "num_rows": dict(sorted(job.split.num_rows.items())),
-        "seed": job.recipe.seed,
-        "plan": f"{execution.kind}: {execution.reason}",
-        "rounds": models.rounds(job.family, model),
-        "fitted_on": list(BOTH) if job.params_of_refit(model) is not None else ["train"],
-        "validation": {"metric": validated.metric, "score": validated.score},
-        **_target_facts(job),
-        **_threshold_facts(job, validated),
-        **_of_labels(model),
-        **({} if validated.temperature is None else validated.temperature.model_dump()),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("mlsys", "numpy", *libraries)},
-        },
-    }
-
-
-def _of_labels(model: Any) -> dict[str, Any]:
-    """The labels whose rate is their answer."""
-    own = models.label_models(model)
-    return {} if own is None else {"constant_labels": own.constant}
