@@ -49,44 +49,65 @@ def test_the_schedule_that_ran_gives_the_same_bundle_without_a_clock(store, trai
     assert (done.num_trials, done.unequal_trials) == (len(tuned.trials), ())
 
 
-def test_the_comparison_is_made_again_fit_by_fit_and_not_taken_over(store, trained):
+def put(store, records, step, key, kind, change):
+    """Change an object that a step of the records names; returns the object."""
+    changed = store.get_json(kind, records[step][key])
+    change(changed)
+    records[step][key] = store.put_json(kind, changed)
+    return changed
+
+
+@pytest.fixture(scope="module")
+def compared(store, trained):
+    """The replay of a run whose comparison had time for one fold, and there says another number of rounds of a fit.
+
+    It has no trials, which other tests fit again.
+    """
+    run = replays.former(store, "again")
+    records = json.loads(json.dumps(run.records))
+
+    def change(ranking):
+        first = ranking["fits"][0]["judge"]
+        ranking["fits"] = [fit for fit in ranking["fits"] if fit["judge"] == first]
+        fit = next(fit for fit in ranking["fits"] if fit["name"] == "xgboost")
+        assert fit["reached"]["rounds"] > 1
+        fit["reached"] = {"rounds": 1}
+
+    changed = put(store, records, "selection", "ranking", "ranking", change)
+    put(store, records, "tune", "stored", "params", lambda tuned: tuned.update(trials=[]))
+    done = replays.replay(store, replays.FormerRun(records, run.recipe), Console(io.StringIO()))
+    return records["selection"]["ranking"], changed, done
+
+
+def test_the_comparison_is_made_again_fit_by_fit_and_not_taken_over(store, trained, compared):
     ranking = Ranking.from_json(store.get_json("ranking", trained.results["selection"].ranking))
     assert ranking.seconds is not None  # a clock was set
     assert {fit["name"] for fit in ranking.fits} >= {"dummy", "lightgbm", "xgboost"}
-    run = replays.former(store, "again")
-    records = json.loads(json.dumps(run.records))
-    changed = store.get_json("ranking", records["selection"]["ranking"])
-    fit = next(fit for fit in changed["fits"] if fit["name"] == "xgboost")
-    assert fit["reached"]["rounds"] > 1
-    fit["reached"] = {"rounds": 1}
-    records["selection"]["ranking"] = store.put_json("ranking", changed)
-    done = replays.replay(store, replays.FormerRun(records, run.recipe), Console(io.StringIO()))
-    name = f"xgboost on fold {fit['judge']}"
-    assert name in done.unequal_fits
+    digest, changed, done = compared
+    name = f"xgboost on fold {changed['fits'][0]['judge']}"
+    assert done.unequal_fits == (name,)
     assert f"fits of the comparison again, another score: {name}" in done.summary
     before, now = done.digests["ranking"]
-    assert before == records["selection"]["ranking"] != now
+    assert before == digest != now
 
 
-def test_fits_that_had_no_time_are_left_out_again(store, trained):
-    run = replays.former(store, "again")
-    records = json.loads(json.dumps(run.records))
-    shorter = store.get_json("ranking", records["selection"]["ranking"])
-    judges = list(dict.fromkeys(fit["judge"] for fit in shorter["fits"]))
-    shorter["fits"] = [fit for fit in shorter["fits"] if fit["judge"] == judges[0]]
-    records["selection"]["ranking"] = store.put_json("ranking", shorter)
-    done = replays.replay(store, replays.FormerRun(records, run.recipe), Console(io.StringIO()))
-    assert (done.num_fits, done.unequal_fits) == (len(shorter["fits"]), ())
+def test_fits_that_had_no_time_are_left_out_again(trained, compared):
+    _, changed, done = compared
+    assert done.num_fits == len(changed["fits"]) > 0
+    assert done.num_trials == 0
 
 
 def test_a_trial_of_other_rounds_is_named_and_so_are_the_digests_that_it_changes(store, trained):
     run = replays.former(store, "again")
     records = json.loads(json.dumps(run.records))
-    tuned = store.get_json("params", records["tune"]["stored"])
-    best = tuned["search"]["best"]
-    tuned["trials"][best]["fits"] = [{"rounds": 2} for _ in tuned["trials"][best]["fits"]]
-    records["tune"]["stored"] = store.put_json("params", tuned)
+
+    def change(tuned):
+        best = tuned["trials"][tuned["search"]["best"]]
+        best["fits"] = [{"rounds": 2} for _ in best["fits"]]
+
+    tuned = put(store, records, "tune", "stored", "params", change)
     done = replays.replay(store, replays.FormerRun(records, run.recipe), Console(io.StringIO()))
+    best = tuned["search"]["best"]
     assert done.unequal_trials == (best,)
     assert not done.is_equal
     assert f"another score: {best}" in done.summary
