@@ -6,6 +6,7 @@ import sys
 
 import psutil
 import pyarrow.parquet as pq
+import pytest
 
 from bundles import fit, rows
 from mlsys import cluster, registry
@@ -28,38 +29,60 @@ def heads(root):
     return found
 
 
-def test_of_three_commands_that_start_a_cluster_at_once_one_does(tmp_path):
-    store = Store.open(tmp_path / "store")
-    environment = shell(MLSYS_STORE=str(store.root))
-    started = [
-        subprocess.Popen([*UP, "--num-cpus", "1"], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A store, the folder where its cluster is started, and another one."""
+    folder = tmp_path_factory.mktemp("head")
+    for name in ("there", "here"):
+        (folder / name).mkdir()
+    return Store.open(folder / "store"), folder / "there", folder / "here"
+
+
+@pytest.fixture(scope="module")
+def environment(folders):
+    return shell(MLSYS_STORE=str(folders[0].root), MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def started(folders, environment):
+    """What three commands answered that started a cluster at once; it ends with the module, if not before."""
+    up = {"cwd": folders[1], "env": environment, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*UP, "--num-cpus", "1"], **up) for _ in range(3)]
     try:
-        answers = {process.communicate(timeout=250)[0] for process in started}
-        assert [process.returncode for process in started] == [0, 0, 0]
-        assert len(answers) == 1
-        assert len(heads(store.root)) == 1
+        yield [(process.communicate(timeout=250)[0], process.returncode) for process in processes]
     finally:
-        subprocess.run([*UP[:-1], "down"], env=environment, check=True)
-    assert heads(store.root) == []
-    assert cluster.status(store) is None
+        if heads(folders[0].root):
+            down(environment)
 
 
-def test_a_relative_path_means_the_folder_where_the_command_is_typed(tmp_path):
-    store, here, there = Store.open(tmp_path / "store"), tmp_path / "here", tmp_path / "there"
+def down(environment):
+    subprocess.run([*UP[:-1], "down"], env=environment, check=True)
+
+
+def test_of_three_commands_that_start_a_cluster_at_once_one_does(folders, started):
+    store, *_ = folders
+    assert [code for _, code in started] == [0, 0, 0]
+    assert len({answer for answer, _ in started}) == 1
+    assert len(heads(store.root)) == 1
+
+
+def test_a_relative_path_means_the_folder_where_the_command_is_typed(folders, environment, started):
+    store, there, here = folders
     fitted = fit(store)
     registry.set_alias(store, "train", "champion", registry.register(store, "train", fitted), "test")
     for folder, num_rows in ((there, 20), (here, 30)):
-        folder.mkdir()
         pq.write_table(rows(num_rows, seed=num_rows).drop_columns(["y"]), folder / "rows.parquet")
-    environment = shell(MLSYS_STORE=str(store.root), MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    try:
-        subprocess.run([*UP, "--num-cpus", "1"], cwd=there, env=environment, check=True, timeout=250)
-        command = [*UP[:-1], "predict", "train", "rows.parquet", "out", "--json"]
-        done = subprocess.run(command, cwd=here, env=environment, check=True, timeout=250, stdout=subprocess.PIPE)
-        assert json.loads(done.stdout)["num_rows"] == 30
-        predicted = pq.read_table(here / "out")
-        assert predicted["flight"].to_pylist() == pq.read_table(here / "rows.parquet")["flight"].to_pylist()
-        assert not (there / "out").exists()
-    finally:
-        subprocess.run([*UP[:-1], "down"], env=environment, check=True)
+    command = [*UP[:-1], "predict", "train", "rows.parquet", "out", "--json"]
+    done = subprocess.run(command, cwd=here, env=environment, check=True, timeout=250, stdout=subprocess.PIPE)
+    assert json.loads(done.stdout)["num_rows"] == 30
+    predicted = pq.read_table(here / "out")
+    assert predicted["flight"].to_pylist() == pq.read_table(here / "rows.parquet")["flight"].to_pylist()
+    assert not (there / "out").exists()
+
+
+def test_nothing_of_a_cluster_that_is_ended_stays_behind(folders, environment, started):
+    store, *_ = folders
+    assert len(heads(store.root)) == 1
+    down(environment)
+    assert heads(store.root) == []
+    assert cluster.status(store) is None
