@@ -31,16 +31,21 @@ def deployed(own, **values):
     return model["name"], model["version"], model["digest"]
 
 
-def test_the_same_recipe_under_a_second_name_is_served_beside_the_first(own):
+@pytest.fixture(scope="module")
+def digest(own):
+    """That of the model which the first run made and serves."""
     name, version, digest = deployed(own)
     assert (name, version) == ("wine", 1)
+    return digest
+
+
+def test_the_same_recipe_under_a_second_name_is_served_beside_the_first(own, digest):
     assert deployed(own, name="again") == ("again", 1, digest)
     assert deployed(own) == ("wine", 1, digest)
 
 
 @pytest.mark.parametrize("lost", ["registry", "runs/wine", "runs", "steps"])
-def test_a_folder_that_is_lost_is_made_again_by_the_next_run(own, lost):
-    _, _, digest = deployed(own)
+def test_a_folder_that_is_lost_is_made_again_by_the_next_run(own, digest, lost):
     shutil.rmtree(own.root / lost)
     assert deployed(own) == ("wine", 1, digest)
     assert registry.resolve(own, "wine").digest == digest
