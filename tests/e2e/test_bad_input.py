@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+import mlsys
 from mlsys.store import Store, read_json, verify_folder
 from shell import shell
 
 ROWS = "x,colour,y\n" + "".join(f"{i},{'rgb'[i % 3]},{int((i > 300) != (i % 10 == 0))}\n" for i in range(600))
 """A target that x tells in nine rows of ten: enough for the gate, too little for a leak."""
+
+QUICK = {"selection.families": ["linear"], "tune.trials": 0, "split.folds": 2, "evaluate.bootstrap": 20}
+SET_QUICK = [word for key, value in QUICK.items() for word in ("--set", f"{key}={json.dumps(value)}")]
 
 
 @pytest.fixture
@@ -66,10 +70,7 @@ def test_a_port_in_use_is_named_with_what_to_do(command, store_root, table):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        told = refused(
-            command, "mlsys", "deploy", recipe_of(table), "--set", f"deploy.port={port}", "--set", "tune.trials=0",
-            "--set", "selection.families=[linear]", "--set", "split.folds=2",
-        )  # fmt: skip
+        told = refused(command, "mlsys", "deploy", recipe_of(table), *SET_QUICK, "--set", f"deploy.port={port}")
     assert str(port) in told
     assert "hint" in told
 
@@ -77,16 +78,14 @@ def test_a_port_in_use_is_named_with_what_to_do(command, store_root, table):
 def test_a_model_that_learnt_nothing_is_not_served(command, table):
     """Exit code 1, and the reason: the target alternates, whatever the columns say."""
     table.write_text("x,colour,y\n" + "".join(f"{i},{'rgb'[i % 3]},{i % 2}\n" for i in range(200)))
-    settings = ["--set", "tune.trials=0", "--set", "selection.families=[linear]"]
-    done = command("mlsys", "deploy", recipe_of(table, name="nothing"), *settings, expect=1)
+    done = command("mlsys", "deploy", recipe_of(table, name="nothing"), *SET_QUICK, expect=1)
     assert "did not pass its gate" in done.stderr
 
 
 def test_interrupted_means_that_the_same_command_goes_on(command, store_root, table):
     """Ctrl-C during a step: exit code 130, finished steps stay, the next run does only the rest."""
     path = recipe_of(table, name="interrupted")
-    words = [str(Path(sys.executable).parent / "mlsys"), "run", str(path), "--store", str(store_root)]
-    words += ["--set", "deploy.port=0", "--set", "tune.trials=2"]
+    words = [str(Path(sys.executable).parent / "mlsys"), "evaluate", str(path), "--store", str(store_root), *SET_QUICK]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=shell())
     for line in process.stdout:
         if line.startswith("3 features"):
@@ -105,7 +104,7 @@ def test_interrupted_means_that_the_same_command_goes_on(command, store_root, ta
 def test_a_search_that_is_interrupted_says_what_it_has_and_how_to_take_it(command, store_root, table):
     """Ctrl-C during trials: they end at once, and the best so far is said; the line that it says takes them."""
     path = recipe_of(table, name="searching")
-    words = [str(Path(sys.executable).parent / "mlsys"), "train", str(path), "--store", str(store_root)]
+    words = [str(Path(sys.executable).parent / "mlsys"), "tune", str(path), "--store", str(store_root)]
     settings = ["--set", "selection.families=[lightgbm]", "--set", "split.folds=2"]
     process = subprocess.Popen(
         [*words, *settings, "--set", "tune.trials=500"],
@@ -134,18 +133,10 @@ def lines_of(folder):
     return [json.loads(line) for file in folder.rglob("journal.jsonl") for line in file.read_text().splitlines()]
 
 
-def test_a_killed_run_leaves_a_store_that_the_next_run_finishes(command, store_root, table):
+def test_a_killed_run_leaves_a_store_that_the_next_run_finishes(command, store_root, table, tmp_path):
     """SIGKILL, so no handler runs: what is in the store is whole, and the rest is done again."""
     path = recipe_of(table, name="killed")
-    words = [
-        str(Path(sys.executable).parent / "mlsys"),
-        "train",
-        str(path),
-        "--store",
-        str(store_root),
-        "--set",
-        "tune.trials=2",
-    ]
+    words = [str(Path(sys.executable).parent / "mlsys"), "train", str(path), "--store", str(store_root), *SET_QUICK]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=shell())
     for line in process.stdout:
         if line.startswith("2 explore"):
@@ -153,11 +144,10 @@ def test_a_killed_run_leaves_a_store_that_the_next_run_finishes(command, store_r
             process.kill()
             break
     process.communicate(timeout=300)
-    command(*words)
+    assert process.returncode == -signal.SIGKILL
+    done = command(*words)
     killed = read_json(store_root / "runs" / "killed" / "result.json")
     store = Store.open(store_root)
-    fresh = command("mlsys", "train", path, "--store", store_root.parent / "undisturbed", "--set", "tune.trials=2")
-    undisturbed = read_json(store_root.parent / "undisturbed" / "runs" / "killed" / "result.json")
-    command("mlsys", "down", "--store", store_root.parent / "undisturbed")
+    undisturbed = mlsys.run(path, "train", set=QUICK, store=tmp_path / "undisturbed", cluster=False, quiet=True)
     verify_folder(store.path("bundle", killed["train"]["bundle"]), "bundle", killed["train"]["bundle"])
-    assert killed["train"]["bundle"] == undisturbed["train"]["bundle"], fresh.stdout
+    assert killed["train"]["bundle"] == undisturbed.bundle, done.stdout
