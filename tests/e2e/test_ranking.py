@@ -17,8 +17,9 @@ RECIPE = {
     "task": "ranking",
     "data": {"source": "results.csv", "group": "query", "id": "result"},
     "split": {"folds": 2},
-    "selection": {"families": ["linear", "lightgbm", "xgboost"]},
-    "tune": {"trials": 2},
+    "selection": {"families": ["linear", "lightgbm"]},
+    "tune": {"trials": 1},
+    "evaluate": {"bootstrap": 50},
     "deploy": {"port": 0},
     "monitor": {"min_rows": 50, "granularity": "1 month"},
 }
