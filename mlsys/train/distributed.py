@@ -149,7 +149,8 @@ def _survive(work: _Work, folder: Path, progress: Callable[[str], None]) -> byte
         except (TrainingFailedError, RayActorError) as error:  # a worker, or the process that looks after them
             reached, is_full = checkpoints.newest(work.checkpoints), _is_without_room(error)
             tries = 1 if reached > before else tries + 1
-            if tries >= TRIES or _own(error) or (is_full and number == 1 and not reached):
+            had_room = number > 1 or reached > 0 or work.note.exists()
+            if tries >= TRIES or _own(error) or (is_full and not had_room):
                 if not reached:  # another time, there may be room for another shape
                     shutil.rmtree(work.checkpoints, ignore_errors=True)
                 raise _failure(error, work.placement) from error
