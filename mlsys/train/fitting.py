@@ -31,10 +31,7 @@ from mlsys.statistics import TableStatistics, TrainStatistics
 from mlsys.store import Store
 from mlsys.train import devices, judging, model_facts, placement, plans, samples, training_job
 from mlsys.train.shares import StreamedBlocks
-from mlsys.train.training_job import TrainingJob
-
-BOTH = ("train", "validation")
-"""Parts that the final model is fitted on; the first alone until the other has chosen rounds and threshold."""
+from mlsys.train.training_job import BOTH, TrainingJob
 
 VALUES_A_THREAD = 5_000_000
 """Values to fit on from which on another thread pays: of 2 million, LightGBM takes three times as long with two."""

@@ -10,7 +10,7 @@ from mlsys import cluster, models
 from mlsys.models.class_balance import ClassBalance
 from mlsys.models.families.ensemble import EnsembleParams
 from mlsys.train import judging
-from mlsys.train.training_job import TrainingJob
+from mlsys.train.training_job import BOTH, TrainingJob
 
 
 def of_fit(
@@ -25,7 +25,7 @@ def of_fit(
         "seed": job.recipe.seed,
         "plan": f"{execution.kind}: {execution.reason}",
         "rounds": models.rounds(job.family, model),
-        "fitted_on": ["train", "validation"] if job.params_of_refit(model) is not None else ["train"],
+        "fitted_on": list(BOTH if job.params_of_refit(model) is not None else BOTH[:1]),
         "validation": {"metric": validated.metric, "score": validated.score},
         **_target_facts(job),
         **_threshold_facts(job, validated),

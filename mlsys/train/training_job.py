@@ -40,6 +40,9 @@ from mlsys.train.shares import StreamedBlocks
 Target = TargetTransform | ClassBalance | None
 """What the target goes through for the fit: another scale of a number, or a balance of classes."""
 
+BOTH = ("train", "validation")
+"""Parts that the final model is fitted on; the first alone until the other has chosen rounds and threshold."""
+
 MOST_ROUNDS = 1.15
 """Rounds of a refit at most, as a multiple of those that validation rows chose: the curve is flat near its best."""
 
