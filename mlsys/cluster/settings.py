@@ -59,6 +59,10 @@ SETTINGS: dict[str, tuple[str, str]] = {
         "1",
         "an HAProxy that was killed is missed after three checks: 3 s, with the default of 10 s more than 20 s",
     ),
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": (
+        "60",
+        "a busy machine needs more than the default of 5 s to start HAProxy's manager; Ray ends it and starts another",
+    ),
     "OMP_WAIT_POLICY": (
         "passive",
         "threads that wait give up their core: two XGBoost fits that share two cores take 1.4 s instead of 50 s",

@@ -334,21 +334,39 @@ def _running(client: Any) -> dict[str, dict[str, Any]]:
 
 def _client(store: Store, settings: recipe.DeploySection) -> Any:
     """Serve's client, after starting Serve if it does not run."""
-    from ray import serve
     from ray.serve.context import _get_global_client
 
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         check_host(store, settings.host)
-        port = check_port(settings.host, settings.port)
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": settings.host, "port": port},
-            controller_options={"runtime_env": cluster.ENDPOINTS},
-        )
+        _start_serve(settings.host, check_port(settings.host, settings.port))
         client = _get_global_client()
     return client
+
+
+def _start_serve(host: str, port: int) -> None:
+    """Start Serve's controller, and HAProxy or the Python proxy by way of it.
+
+    Ray gives up if a proxy dies while it starts, or takes more than a minute. The controller runs by then and starts
+    another one, so whoever waits for an endpoint may go on waiting.
+    """
+    import ray
+    from ray import serve
+    from ray.serve.context import _get_global_client
+
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": host, "port": port},
+            controller_options={"runtime_env": cluster.ENDPOINTS},
+        )
+    except (ray.exceptions.RayActorError, TimeoutError) as error:
+        if _get_global_client(raise_if_no_controller_running=False) is None:
+            raise errors.ClusterError.build(
+                f"deploy: {host}:{port}", got=f"Serve does not start: {str(error).splitlines()[0]}",
+                expected="its controller and a proxy", hint="ray's logs say more; `mlsys down` and try again",
+            ) from None  # fmt: skip
 
 
 def _mark(store: Store) -> None:

@@ -18,6 +18,7 @@ from bundles import fit, rows
 from load import Load
 from mlsys import cluster, recipe, registry
 from mlsys.cluster import haproxy
+from mlsys.cluster.settings import temporary_folder
 from mlsys.deploy import serving
 from mlsys.deploy.batch_queue import JobQueue
 from mlsys.store import Store
@@ -29,6 +30,8 @@ CONNECTIONS = 4
 SETTINGS = recipe.DeploySection(port=0, min_replicas=2, max_replicas=2)
 LONGEST_S = 150
 MLSYS = "from mlsys.cli import main; main()"
+HASTY = f"from mlsys import cluster; cluster.SETTINGS['RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S'] = ('1', ''); {MLSYS}"
+"""The command of a head whose controller gives a proxy one second to start, and a second more each time."""
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +162,7 @@ def is_of_ray(process):
 
 
 def test_the_next_head_serves_at_the_same_address_and_ends_the_batch_job_that_was_queued(tmp_path, free_port):
+    """Of the first head, Serve's controller ends proxies that are slow to start, which delays the endpoint alone."""
     own = Store.open(tmp_path / "store")
     registry.set_alias(own, NAME, "champion", registry.register(own, NAME, fit(own)), "test")
     deployed = {"deploy": {"port": free_port, "max_replicas": 1, "replay": False}}
@@ -167,7 +171,8 @@ def test_the_next_head_serves_at_the_same_address_and_ends_the_batch_job_that_wa
     environment = shell(MLSYS_STORE=str(own.root), MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     url = f"http://127.0.0.1:{free_port}/{NAME}"
     try:
-        command(environment, "deploy", NAME)
+        command(environment, "deploy", NAME, program=HASTY)
+        assert "reported not ready" in controller_log(own)
         home = Path(cluster.status(own)["haproxy"])
         load = Load(f"{url}/invocations", BODY, CONNECTIONS)
         with load:
@@ -202,8 +207,15 @@ def folder(store):
     return made
 
 
-def command(environment, *words):
-    subprocess.run([sys.executable, "-c", MLSYS, *words], env=environment, check=True, timeout=250)
+def command(environment, *words, program=MLSYS):
+    subprocess.run([sys.executable, "-c", program, *words], env=environment, check=True, timeout=250)
+
+
+def controller_log(store):
+    """Text that Serve's controller has logged so far."""
+    (controller,) = processes(store, "ray::ServeController")
+    (file,) = temporary_folder().glob(f"session_2*/logs/serve/controller_{controller.pid}.log")
+    return file.read_text()
 
 
 def submit(url, order):

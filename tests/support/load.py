@@ -18,9 +18,9 @@ class Load:
     """Requests of several connections while a block runs.
 
     `kinds` counts first attempts by their status, or by ``closed`` (no answer came) and ``refused`` (no connection);
-    `again` counts second attempts of those two. `odd` are the first answers with other statuses than 200: seconds since
-    the beginning, status, headers and text. `versions` are those that answered, `longest_s` is the longest time without
-    an answer.
+    `again` counts second attempts of those two. `odd` are the first of other kinds than 200: seconds since the
+    beginning, kind, and what is known of the cause. `versions` are those that answered, `longest_s` is the longest time
+    without an answer.
     """
 
     def __init__(self, url, body, connections=4):
@@ -78,9 +78,14 @@ class Load:
                 now = time.monotonic()
                 self.longest_s, self._last = max(self.longest_s, now - self._last), now
 
+    def _note(self, kind, *cause):
+        if len(self.odd) < MANY:
+            self.odd.append((round(time.monotonic() - self._started, 2), kind, *cause))
+
     def _ask(self, connection):
         """Send a request; returns the connection, None if it is no more, and the kind of the answer."""
-        if connection is None:
+        is_new = connection is None
+        if is_new:
             connection = http.client.HTTPConnection(self._url.hostname, self._url.port, timeout=60)
         try:
             connection.request("POST", self._url.path, self._body, {"Content-Type": "application/json"})
@@ -88,14 +93,14 @@ class Load:
             text = answer.read()
         except ConnectionRefusedError:
             return None, "refused"
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
+            self._note("closed", error, "on a new connection" if is_new else "on one that was kept")
             connection.close()
             return None, "closed"
         if answer.status == 200:
             self.versions.add(json.loads(text)["model"]["version"])
-        elif len(self.odd) < MANY:
-            seconds = round(time.monotonic() - self._started, 2)
-            self.odd.append((seconds, answer.status, answer.getheaders(), text[:300]))
+        else:
+            self._note(answer.status, answer.getheaders(), text[:300])
         if answer.will_close:
             connection.close()
             connection = None
