@@ -12,9 +12,9 @@ HAProxy, which sleeps until it ends and then starts a stand-in with the same con
 Ray asks for health. Where another HAProxy has taken over, the port is in use, and the stand-in ends at once; otherwise
 the next HAProxy takes over from it.
 
-A replica that ends may still be asked: it stops a second after Serve has said so, and on a busy machine HAProxy hears
-of that later. HAProxy then closes the connection of the client without an answer, as it does where a replica was
-killed. So what only reads, and a prediction, goes to another replica where the first gave no byte of an answer
+A replica that ends answers for some seconds more, until HAProxy has heard of it; on a very busy machine that may be too
+short. HAProxy then closes the connection of the client without an answer, as it does where a replica was killed. So
+what only reads, and a prediction, goes to another replica where the first gave no byte of an answer
 (``RAY_SERVE_HAPROXY_RETRY_ON``). What may not happen twice, as a batch job or a promotion, does not. HAProxy can repeat
 what it had whole before it chose a replica, so it waits for the first bytes of a body, which many clients send after
 the headers; a small body is whole then.

@@ -36,7 +36,10 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "RAY_AIR_NEW_OUTPUT": ("0", "progress is printed by the steps"),
     "TUNE_DISABLE_SIGINT_HANDLER": ("1", "Ctrl-C ends the run; Tune would end the search as if its budget were spent"),
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": ("1", "one event loop a replica: 10x the requests of the default with HAProxy"),
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": ("1", "shutting down waits 30 s otherwise"),
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": (
+        "4",
+        "HAProxy hears of a replica that ends after 1 to 2 s, on a busy machine 4; shutting down waits 30 s otherwise",
+    ),
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": ("0", "a datagram for each request; Ray reports the same numbers"),
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": (
         str(haproxy.CLIENT_S),
