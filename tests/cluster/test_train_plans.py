@@ -21,7 +21,11 @@ def built(make_split, plan, kind="binary", **train):
     return make_split(kind, num_rows=3_001, train=settings)
 
 
-@pytest.fixture(scope="module", params=["lightgbm", "xgboost"])
+REFITTED = {"lightgbm": True, "xgboost": False}
+"""Families, and whether they are fitted again on the rows that chose their rounds, which takes other workers."""
+
+
+@pytest.fixture(scope="module", params=REFITTED)
 def family(request):
     return request.param
 
@@ -31,7 +35,7 @@ def both(store, make_split, family):
     bundles = {}
     staged = set((store.root / "staging").glob("*"))  # a test of another file kills a search, which leaves some
     for plan in ("task", "cluster"):
-        split, statistics, recipe, task = built(make_split, plan)
+        split, statistics, recipe, task = built(make_split, plan, refit=REFITTED[family])
         told = []
         opened = split.only("train", "validation")
         bundles[plan] = train.fit(store, opened, statistics, recipe, task, family, {}, progress=told.append), told
@@ -62,6 +66,12 @@ def test_the_best_round_is_kept_and_not_the_last(both):
         assert made.model().rounds == made.provenance["rounds"] < 400
 
 
+def test_both_plans_fit_on_the_rows_that_chose_the_rounds_where_the_recipe_says_so(both, family):
+    bundles, *_ = both
+    for made, _ in bundles.values():
+        assert made.provenance["fitted_on"] == ["train", *(["validation"] if REFITTED[family] else [])]
+
+
 def test_nothing_of_ray_train_stays_behind(both):
     *_, left = both
     assert left == set()
@@ -89,16 +99,30 @@ def rows_of_the_first_tree(family, booster):
     return booster.dump_model(num_iteration=1)["tree_info"][0]["tree_structure"]["internal_count"]
 
 
-def test_all_rows_are_fitted_on_and_again_to_the_same_bytes(make_split, family, tmp_path):
+@pytest.fixture(scope="module")
+def of_all_rows(make_split, family, tmp_path_factory):
+    """A job of rows that the workers cannot divide evenly, and its model."""
     job = spread_job(make_split, family, "regression", rounds=30, params=ALL_ROWS[family])
     assert job.split.num_rows["train"] % WORKERS == 1
-    models_made = []
-    for number in (0, 1):
-        (tmp_path / str(number)).mkdir()
-        models_made.append(distributed.fit(tmp_path / str(number), job, tmp_path / f"checkpoints-{number}"))
-    data = [distributed.distributed_family(family).to_bytes(model) for model in models_made]
-    assert data[0] == data[1]
-    assert rows_of_the_first_tree(family, models_made[0].booster) == job.split.num_rows["train"]
+    return job, fitted(job, tmp_path_factory.mktemp("fit"))
+
+
+def fitted(job, folder):
+    (folder / "state").mkdir()
+    return distributed.fit(folder / "state", job, folder / "checkpoints")
+
+
+def test_all_rows_are_fitted_on(of_all_rows, family):
+    job, model = of_all_rows
+    assert rows_of_the_first_tree(family, model.booster) == job.split.num_rows["train"]
+
+
+@pytest.mark.parametrize("family", ["lightgbm"], indirect=True)
+def test_a_second_fit_of_all_rows_has_the_same_bytes(of_all_rows, family, tmp_path):
+    """Of XGBoost and the network, the test of recovery compares the bytes of fits, killed and not."""
+    job, model = of_all_rows
+    to_bytes = distributed.distributed_family(family).to_bytes
+    assert to_bytes(fitted(job, tmp_path)) == to_bytes(model)
 
 
 NETWORK = {"epochs": 60, "width": 64}

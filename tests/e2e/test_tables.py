@@ -11,16 +11,20 @@ from sklearn import datasets
 from mlsys.deploy import prediction_log
 from mlsys.store import read_json
 
-QUICK = ["--set", "tune.trials=2", "--set", "split.folds=2"]
+QUICK = ("--set", "tune.trials=1", "--set", "split.folds=2", "--set", "evaluate.bootstrap=50")
 
 WRITERS = {
-    "parquet": lambda frame, path: frame.to_parquet(path, index=False),
-    "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "parquet": (lambda frame, path: frame.to_parquet(path, index=False), QUICK),
+    "jsonl": (
+        lambda frame, path: frame.to_json(path, orient="records", lines=True),
+        (*QUICK, "--set", "tune.trials=0", "--set", "selection.families=[linear]"),
+    ),
 }
+"""How a table is written, and the settings that make its run quick: all families are compared on one of the two."""
 
 
 def test_the_regression_recipe_runs_to_its_endpoint(command, store_root):
-    done = command("mlsys", "run", "jobs/recipes/diabetes.yaml", "--set", "deploy.port=0")
+    done = command("mlsys", "run", "jobs/recipes/diabetes.yaml", *QUICK, "--set", "deploy.port=0")
     assert "Traceback" not in done.stderr
     evaluated = read_json(store_root / "runs" / "diabetes" / "result.json")["evaluate"]
     assert evaluated["metric"] == "rmse"
@@ -52,8 +56,8 @@ def test_an_answer_of_the_endpoint_leads_back_to_its_run_and_its_rows(command, s
 
 def test_a_rollback_puts_the_version_before_back_into_the_running_endpoint(command, store_root):
     """Another family is version 2, promoted within a wide margin, which a person takes out and puts in again."""
-    changed = ("train.family=forest", "tune.trials=0", "deploy.margin=1")
-    second = ("mlsys", "deploy", "jobs/recipes/diabetes.yaml", *(word for each in changed for word in ("--set", each)))
+    changed = [word for each in ("train.family=forest", "tune.trials=0", "deploy.margin=1") for word in ("--set", each)]
+    second = ("mlsys", "deploy", "jobs/recipes/diabetes.yaml", *QUICK, *changed)
     command(*second)
     url = read_json(store_root / "runs" / "diabetes" / "result.json")["deploy"]["endpoint"]["url"]
     assert version_at(url) == "2"
@@ -84,10 +88,11 @@ def test_a_recipe_that_init_writes_runs_without_edits(command, store_root, tmp_p
     frame = datasets.load_breast_cancer(as_frame=True).frame
     labels = frame["target"].map({0: "malignant", 1: "benign"})
     frame = pd.concat([frame.drop(columns="target").iloc[:, :8], labels.rename("diagnosis")], axis=1)
-    WRITERS[form](frame, tmp_path / f"cells.{form}")
+    write, quick = WRITERS[form]
+    write(frame, tmp_path / f"cells.{form}")
     recipe = tmp_path / f"{form}.yaml"
     command("mlsys", "init", tmp_path / f"cells.{form}", "--target", "diagnosis", "--output", recipe)
-    command("mlsys", "evaluate", recipe, *QUICK)
+    command("mlsys", "evaluate", recipe, *quick)
     records = read_json(store_root / "runs" / "cells" / "result.json")
     assert records["collect"]["task"]["classes"] == ["benign", "malignant"]
     assert records["evaluate"]["passed"]
