@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from mlsys import cluster, errors, plugins
+from mlsys import cluster, plugins
 from mlsys.bundle import Bundle
 from mlsys.code_graph import code_digest
 from mlsys.deploy.prediction_log import RowSpans
@@ -24,43 +22,36 @@ from mlsys.monitor import (
     estimate,
     judgement_json,
     label_delay,
-    label_match,
-    label_store,
-    log_state,
     metric_tables,
     regions,
     report,
-    roll_up,
     trained_rows,
     window_comparison,
     window_facts,
 )
+from mlsys.monitor.decision import Decision, JudgedWindow
 from mlsys.monitor.drift_alarms import AlarmRule
-from mlsys.monitor.label_match import LabelCounts
-from mlsys.monitor.labels import Labels, LabelSource, WrittenLabels
-from mlsys.monitor.log_rows import LogRows
-from mlsys.monitor.log_scan import IndexedColumns, LogScan
-from mlsys.monitor.log_state import LogState
+from mlsys.monitor.label_delay import LabelDelays
+from mlsys.monitor.labelled_log import LabelledLog, LabelSources, LogReader, LogSource, Scanned
+from mlsys.monitor.labels import Labels, LabelSource
 from mlsys.monitor.performance import Performance, PerformanceLimits
 from mlsys.monitor.realised_utility import RealisedUtility
 from mlsys.monitor.reference import ReferenceRows
+from mlsys.monitor.regions import RegionLoss
 from mlsys.monitor.relevance import ModelResponse
+from mlsys.monitor.significance import Dispersion
 from mlsys.monitor.stored_tables import DRIFT, PROFILE, StoredTables
 from mlsys.monitor.window_facts import FactSource
 from mlsys.monitor.window_results import WindowResults
 from mlsys.monitor.windows import Calendar, Window, mark_partial
 from mlsys.readers import registry
-from mlsys.recipe import Recipe
+from mlsys.recipe import MonitorSection, Recipe
 from mlsys.reports import formats
-from mlsys.schema import Role
 from mlsys.statistics.arrays import jsonable
 from mlsys.store import Store, digest_json, write_json
 
-TABLES_CODE = metric_tables.__name__
-"""The code that makes rows of tables, for those that are kept."""
-
 RESULTS_CODE = (window_facts.__name__, regions.__name__, label_delay.__name__)
-"""The code that makes results of windows, likewise."""
+"""The code that makes results of windows, for those that are kept."""
 
 
 @dataclass(frozen=True)
@@ -168,42 +159,65 @@ def compare(
     return cluster.call(_judge, source, bundle, sources, recipe, baseline, compared)
 
 
-@dataclass(frozen=True)
-class LogSource:
-    """The log of a model, and whether what was read of it is kept in the store."""
-
-    store: Store
-    name: str
-    folder: Path
-    is_stored: bool
-
-
-@dataclass(frozen=True)
-class LabelSources:
-    """Labels beside those that the store keeps; with `is_first` the latter replace them where both have one."""
-
-    given: LabelSource | None
-    is_first: bool
-    as_of: dt.datetime | None
-
-    def read(self, store: Store, name: str, bundle: Bundle, recipe: Recipe) -> list[Labels]:
-        """All labels, those that count where there are several last."""
-        task, id_column = bundle.task, recipe.data.id
-        written = label_store.written(store, name, task)
-        labels = [Labels.of(each, task, id_column, self.as_of) for each in written if each.frame.height]
-        if self.given is None:
-            return labels
-        options, time_column = bundle.read_options, bundle.schema.name_of(Role.TIME)
-        read = WrittenLabels.read(self.given, task, id_column, time_column, options)
-        given = Labels.of(read, task, id_column, self.as_of)
-        return [given, *labels] if self.is_first else [*labels, given]
-
-
 def _absolute(source: Any) -> Any:
     """Make paths absolute, because the task does not run in the caller's folder."""
     if isinstance(source, str | Path):
         return registry.absolute(source)
     return [registry.absolute(path) for path in source] if isinstance(source, list | tuple) else source
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """A model, and all that its windows are judged by."""
+
+    bundle: Bundle
+    recipe: Recipe
+    baseline: Mapping[str, Any] | None
+    reference: ReferenceRows
+    limits: PerformanceLimits
+    utility: RealisedUtility | None
+
+    @classmethod
+    def of(cls, bundle: Bundle, recipe: Recipe, baseline: Mapping[str, Any] | None) -> Monitored:
+        """Put together what a bundle, its recipe and its evaluation say."""
+        section = recipe.monitor
+        metric, loss, gap = metric_of(bundle, recipe), section.max_metric_loss, section.max_calibration_gap
+        limits = PerformanceLimits(metric, loss, gap, recipe.evaluate.confidence, bundle.threshold)
+        utility = RealisedUtility.of(baseline, bundle)
+        return cls(bundle, recipe, baseline, ReferenceRows.of(bundle), limits, utility)
+
+    @property
+    def section(self) -> MonitorSection:
+        return self.recipe.monitor
+
+    @property
+    def base(self) -> Performance:
+        """Performance on the test rows, as far as it is known."""
+        return Performance.of(self.baseline, self.bundle.task)
+
+    @property
+    def calendars(self) -> list[Calendar]:
+        """One for each granularity; windows of the first are judged."""
+        return [Calendar(each, self.recipe.data.timezone) for each in self.section.granularities]
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """Everything that decides about a window and is not a fact of it, as JSON."""
+        names, timezone = list(self.section.granularities), self.recipe.data.timezone
+        rules = {"metric": self.limits.metric.name, "timezone": timezone, "confidence": self.limits.confidence}
+        return {**self.section.model_dump(mode="json"), **rules, "granularity": names[0], "granularities": names}
+
+
+@dataclass(frozen=True)
+class WindowVerdicts:
+    """Windows as they were judged, the decision, and what both were made of."""
+
+    windows: list[JudgedWindow]
+    decided: Decision
+    delays: LabelDelays | None
+    dispersion: Mapping[str, Dispersion]
+    by_region: Mapping[dt.datetime, Sequence[RegionLoss]]
+    facts: FactSource
 
 
 def _judge(
@@ -214,79 +228,50 @@ def _judge(
     baseline: Mapping[str, Any] | None,
     compared: tuple[str, str] | None,
 ) -> Judgement:
-    section, task, store, name = recipe.monitor, bundle.task, source.store, source.name
-    if not source.folder.is_dir():
-        raise errors.SourceError.build(
-            f"monitor: prediction log '{source.folder}'", got="nothing there", expected="the folder of a log",
-            hint="the endpoint writes to <store>/predictions/<name>; send it a request first",
-        )  # fmt: skip
-    # 1. Read what is new in the log, and the labels
-    reference = ReferenceRows.of(bundle)
-    calendars = [Calendar(each, recipe.data.timezone) for each in section.granularities]
-    labels = sources.read(store, name, bundle, recipe)
-    utility = RealisedUtility.of(baseline, bundle)
+    source.check()
+    model = Monitored.of(bundle, recipe, baseline)
     with contextlib.ExitStack() as held:  # the state is ours until the last of its windows was read
-        state, tables, every = _scan(
-            source, bundle, reference, labels, calendars, section.slices, utility=utility, held=held
-        )
-        for calendar, each in zip(calendars, every, strict=True):
-            mark_partial(each.windows, calendar, section.min_rows)
-        scanned, calendar = every[0], calendars[0]
+        # 1. Read what is new in the log, and the labels
+        labels = sources.read(source.store, source.name, bundle, recipe)
+        log = _read(model, source, labels, held)
         # 2. Judge every window and decide
-        metric = metric_of(bundle, recipe)
-        limits = PerformanceLimits(
-            metric, section.max_metric_loss, section.max_calibration_gap, recipe.evaluate.confidence, bundle.threshold
-        )
-        base = Performance.of(baseline, task)
-        observed_at = None if sources.as_of is None else sources.as_of.timestamp()
-        facts = _facts(source, bundle, reference, baseline, limits, tables.folder)
-        delays = label_delay.learn(scanned.windows, task, calendar.block_s, observed_at, facts.results)
-        judged, dispersion = decision.judge_windows(scanned.windows, facts, base, section, delays)
-        decided = decision.decide(judged, section.retrain_after, metric.title, section.watch_after)
+        verdict = _verdict(model, source, log, sources.as_of)
         # 3. Store JSON, tables and report
-        coverage, results = section.min_label_coverage, facts.results
-        by_region = regions.losses(scanned.slices, baseline, task, limits, coverage, results)
-        results.save()
-        rules = {"metric": metric.name, "timezone": calendar.timezone, "confidence": limits.confidence}
-        rules |= {"granularity": calendar.granularity, "granularities": list(section.granularities)}
-        value = {
-            "name": name,
-            "bundle": bundle.digest,
-            "task": task.model_dump(mode="json"),
-            "rules": {**section.model_dump(mode="json"), **rules},
-            "decision": decided.to_json(),
-            "log": judgement_json.log_json(state),
-            "labels": judgement_json.labels_json(scanned.counts, scanned.delays, delays),
-            "messages": [
-                *judgement_json.messages(state, scanned.counts),
-                *([] if utility is None else utility.messages(judged)),
-            ],
-            "baseline": judgement_json.baseline_json(base, limits),
-            "estimates": facts.estimation.to_json(),
-            "counts": judgement_json.counts_json(judged),
-            "windows": [judgement_json.window_json(each, limits, task, by_region) for each in judged],
-            "columns": judgement_json.columns_json(judged, reference, dispersion),
-        }
-        stored = _store(store, value, every, reference, bundle.threshold, tables)
-        comparison = None
-        if compared is not None:
-            first, second = (window_comparison.find(scanned.windows, each) for each in compared)
-            rule = AlarmRule(section.false_alarm_rate, section.min_js_distance)
-            comparison = window_comparison.compare(first, second, reference, rule, limits.confidence)
-    damage = (results.damage,) if results.damage else ()
-    return Judgement(value, stored, store.path("monitor", stored), state.seen, comparison, damage)
+        value = _content(model, source.name, log, verdict)
+        digest = _store(source.store, value, log, model.reference, bundle.threshold)
+        comparison = None if compared is None else _comparison(model, log.scans[0].windows, compared)
+    damage = verdict.facts.results.damage
+    folder = source.store.path("monitor", digest)
+    return Judgement(value, digest, folder, log.state.seen, comparison, (damage,) if damage else ())
 
 
-def _facts(
-    source: LogSource,
-    bundle: Bundle,
-    reference: ReferenceRows,
-    baseline: Mapping[str, Any] | None,
-    limits: PerformanceLimits,
-    folder: Path | None,
-) -> FactSource:
+def _read(model: Monitored, source: LogSource, labels: Sequence[Labels], held: contextlib.ExitStack) -> LabelledLog:
+    """The windows of the log by each calendar, those that are not over or have few rows marked."""
+    section, calendars = model.section, model.calendars
+    log = LogReader(source, model.bundle, model.reference, calendars, section.slices, model.utility).read(labels, held)
+    for calendar, each in zip(calendars, log.scans, strict=True):
+        mark_partial(each.windows, calendar, section.min_rows)
+    return log
+
+
+def _verdict(model: Monitored, source: LogSource, log: LabelledLog, as_of: dt.datetime | None) -> WindowVerdicts:
+    """Judge the windows of the first calendar, decide, and compare the regions in which labels came."""
+    section, limits, task, scanned = model.section, model.limits, model.bundle.task, log.scans[0]
+    facts = _facts(model, source, log.tables.folder)
+    observed_at = None if as_of is None else as_of.timestamp()
+    delays = label_delay.learn(scanned.windows, task, model.calendars[0].block_s, observed_at, facts.results)
+    judged, dispersion = decision.judge_windows(scanned.windows, facts, model.base, section, delays)
+    decided = decision.decide(judged, section.retrain_after, limits.metric.title, section.watch_after)
+    coverage = section.min_label_coverage
+    by_region = regions.losses(scanned.slices, model.baseline, task, limits, coverage, facts.results)
+    facts.results.save()
+    return WindowVerdicts(judged, decided, delays, dispersion, by_region, facts)
+
+
+def _facts(model: Monitored, source: LogSource, folder: Path | None) -> FactSource:
     """Facts of windows, with the results that a folder keeps, under all that these depend on beside a window."""
-    trained = trained_rows.codes(source.store, source.name, bundle, reference)
+    reference, baseline, limits = model.reference, model.baseline, model.limits
+    trained = trained_rows.codes(source.store, source.name, model.bundle, reference)
     shown = window_facts.shown_metrics(reference.task, limits.metric)
     measured = [[each.name for each in shown], limits.confidence, limits.threshold]
     code = [*(code_digest(source.store, each) for each in RESULTS_CODE), plugins.outside_code()]
@@ -296,106 +281,48 @@ def _facts(
     return FactSource(reference, response, estimation, shown, limits, trained, results)
 
 
-def _scan(
-    source: LogSource,
-    bundle: Bundle,
-    reference: ReferenceRows,
-    labels: Sequence[Labels],
-    calendars: Sequence[Calendar],
-    slices: Sequence[str],
-    *,
-    utility: RealisedUtility | None,
-    held: contextlib.ExitStack,
-) -> tuple[LogState, StoredTables, list[Scanned]]:
-    """Read what is new in the log, and put the windows of each calendar together, with their labels.
-
-    Where a state of shorter windows is there, it goes on, and the longer ones are made of it. The state stays open with
-    the stack that it is `held` by.
-    """
-    indexed: IndexedColumns = {} if utility is None else utility.indexed
-    states = _states(source, bundle, calendars, slices, indexed)
-    while True:
-        folder, calendar = states.pop(0)
-        with contextlib.ExitStack() as opened:
-            has_groups = bundle.task.is_ranking
-            state = opened.enter_context(log_state.opened(folder, len(slices), has_groups=has_groups, indexed=indexed))
-            rows = LogRows(source.folder, bundle.schema, bundle.task, bundle.digest)
-            state.take(rows, LogScan(reference, calendar, slices, indexed))
-            if states and calendar not in calendars and not roll_up.is_whole(state):
-                continue
-            held.enter_context(opened.pop_all())
-        placed = [state if each == calendar else roll_up.of_state(state, each) for each in calendars]
-        code = code_digest(source.store, TABLES_CODE)
-        tables = StoredTables(folder if calendar == calendars[0] else None, state.window_files, code)
-        return state, tables, [_labelled(each, labels, bundle, slices, utility) for each in placed]
+def _content(model: Monitored, name: str, log: LabelledLog, verdict: WindowVerdicts) -> dict[str, Any]:
+    """Content of judgement.json, from which the report is drawn."""
+    scanned, judged, limits, task = log.scans[0], verdict.windows, model.limits, model.bundle.task
+    of_utility = [] if model.utility is None else model.utility.messages(judged)
+    return {
+        "name": name,
+        "bundle": model.bundle.digest,
+        "task": task.model_dump(mode="json"),
+        "rules": model.rules,
+        "decision": verdict.decided.to_json(),
+        "log": judgement_json.log_json(log.state),
+        "labels": judgement_json.labels_json(scanned.counts, scanned.delays, verdict.delays),
+        "messages": [*judgement_json.messages(log.state, scanned.counts), *of_utility],
+        "baseline": judgement_json.baseline_json(model.base, limits),
+        "estimates": verdict.facts.estimation.to_json(),
+        "counts": judgement_json.counts_json(judged),
+        "windows": [judgement_json.window_json(each, limits, task, verdict.by_region) for each in judged],
+        "columns": judgement_json.columns_json(judged, model.reference, verdict.dispersion),
+    }
 
 
-def _states(
-    source: LogSource, bundle: Bundle, calendars: Sequence[Calendar], slices: Sequence[str], indexed: IndexedColumns
-) -> list[tuple[Path | None, Calendar]]:
-    """States that windows can be made of: those that are there, the longest windows first, then a new one."""
-    names = roll_up.bases([each.granularity for each in calendars])
-    bases = [replace(calendars[0], granularity=each) for each in names]
-    if not source.is_stored:
-        return [(None, bases[0])]
-    folders = [(_state_folder(source, bundle, each, slices, indexed), each) for each in bases]
-    there = [(folder, each) for folder, each in folders if (folder / "state.json").is_file()]
-    return [*there, *(folders[:1] if folders[0] not in there else [])]
-
-
-def _state_folder(
-    source: LogSource, bundle: Bundle, calendar: Calendar, slices: Sequence[str], indexed: IndexedColumns
-) -> Path:
-    """Folder of what was read of the log, under the digest of all that it depends on."""
-    code = code_digest(source.store, f"{LogState.__module__}:{LogState.__name__}")
-    columns = [column for column, _ in indexed.values()]
-    key = digest_json([bundle.digest, calendar.granularity, calendar.timezone, list(slices), columns, code])
-    return source.store.root / "monitor" / source.name / "log" / key[:32]
-
-
-@dataclass(frozen=True)
-class Scanned:
-    """Windows and slices in order of time, what became of the labels, and seconds from event to label."""
-
-    windows: list[Window]
-    slices: list[Window]
-    counts: LabelCounts | None
-    delays: NDArray[np.float64]
-
-
-def _labelled(
-    state: LogState, labels: Sequence[Labels], bundle: Bundle, slices: Sequence[str], utility: RealisedUtility | None
-) -> Scanned:
-    """Give the windows their labels, and put them in order."""
-    counts, delays = None, np.empty(0)
-    if labels:
-        id_column = bundle.schema.name_of(Role.ID)
-        is_whole = id_column is not None and bundle.schema[id_column].type == "int64"
-        match = label_match.join(labels, state, is_whole_number=is_whole)
-        rows = label_match.with_whole_groups(match.rows, state) if bundle.task.is_ranking else match.rows
-        rows = rows if utility is None else utility.added(rows)
-        delays = label_match.fill(state.windows, rows, bundle.task, slices)
-        counts = match.counts
-    ordered = sorted(state.windows.values(), key=lambda w: (w.start, w.slice_key or "", w.slice_value or ""))
-    whole = [window for window in ordered if window.slice_key is None]
-    return Scanned(whole, [window for window in ordered if window.slice_key is not None], counts, delays)
+def _comparison(model: Monitored, windows: Sequence[Window], compared: tuple[str, str]) -> dict[str, Any]:
+    """Two windows beside each other, by the alarm rule of the recipe."""
+    first, second = (window_comparison.find(windows, each) for each in compared)
+    rule = AlarmRule(model.section.false_alarm_rate, model.section.min_js_distance)
+    return window_comparison.compare(first, second, model.reference, rule, model.limits.confidence)
 
 
 def _store(
     store: Store,
     value: dict[str, Any],
-    scans: Sequence[Scanned],
+    log: LabelledLog,
     reference: ReferenceRows,
     threshold: float | Sequence[float] | None,
-    tables: StoredTables,
 ) -> str:
     """Write a judgement with its tables, of all granularities, and its report; returns its digest."""
 
     def fill(folder: Path) -> dict[str, Any]:
         write_json(folder / "judgement.json", value, indent=None)  # it grows with the windows
         parts = [
-            _tables(each, reference, granularity, threshold, tables if number == 0 else tables.of_no_state())
-            for number, (granularity, each) in enumerate(zip(value["rules"]["granularities"], scans, strict=True))
+            _tables(each, reference, granularity, threshold, log.tables if number == 0 else log.tables.of_no_state())
+            for number, (granularity, each) in enumerate(zip(value["rules"]["granularities"], log.scans, strict=True))
         ]
         for name in parts[0]:
             pq.write_table(pa.concat_tables(part[name] for part in parts), folder / name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlsys.dataset import Split
@@ -11,8 +13,12 @@ from mlsys.workflow.results import CollectResult, ExploreResult, FeaturesResult
 from mlsys.workflow.run import Run, StepContext
 
 if TYPE_CHECKING:
+    from mlsys.collect.forecasting import ForecastPlan
+    from mlsys.collect.screening import Screened
     from mlsys.collect.snapshot import Collection
+    from mlsys.dataset import Snapshot
     from mlsys.recipe import DataSection, Join, Recipe
+    from mlsys.schema import Task
 
 MAX_MESSAGES = 10
 """Messages of a collection that the console shows: a table may have 10,000 empty columns."""
@@ -50,66 +56,110 @@ def _excluded(source: DataSection | Join) -> tuple[str, ...]:
 
 def collect(context: StepContext) -> CollectResult:
     """Collect the rows and the feature tables, check and join them, and divide them into parts."""
-    from mlsys.collect import forecasting, label_columns, screening, snapshot, split, task
-    from mlsys.features.joins import assembly
+    from mlsys.collect import forecasting, screening, split, task
 
     # 1. Read and check the rows and every feature table.
-    recipe, store = forecasting.of_numbers(context.recipe), context.store
-    has_labels = label_columns.is_asked_for(recipe)
+    recipe, timezone = forecasting.of_numbers(context.recipe), context.recipe.data.timezone
     context.progress("reading")
-    by, folder, target = recipe.split.column, context.folder, None if has_labels else str(recipe.target)
-    taken = snapshot.take(store, recipe.data, target=target, folder=folder, split_column=by, task=recipe.task)
-    tables = {
-        name: take_table(context, name, join, recipe.data.timezone) for name, join in recipe.features.joins.items()
-    }
+    taken = _take_rows(context, recipe)
+    tables = {name: take_table(context, name, join, timezone) for name, join in recipe.features.joins.items()}
     # 2. Join them as of each row's time.
-    whole, joined = taken.snapshot, {}
-    pairs = {name: (join, tables[name].snapshot) for name, join in recipe.features.joins.items()}
-    added = forecasting.plan(whole, recipe) if recipe.forecast is not None else None
-    if added is not None:
-        past = forecasting.write_past(store, whole, added.joins, recipe.target_column)
-        pairs |= {name: (join, past) for name, join in added.joins.items()}
-    if pairs:
-        done = assembly.assemble(store, whole, pairs, context.progress)
-        whole, joined = done.snapshot, done.report
+    joined = _join(context, recipe, taken.snapshot, {name: table.snapshot for name, table in tables.items()})
     # 3. Decide the task, leave out what is known only with the answer, and divide the rows.
-    labelled = label_columns.combine(store, whole, recipe) if has_labels else None
-    whole = whole if labelled is None else labelled.snapshot
-    decided = task.decide(whole, recipe) if labelled is None else label_columns.decide(labelled, recipe)
-    named = [*context.observed["named"], *recipe.data.allow_personal]
-    if added is not None:
-        decided, named = decided.model_copy(update={"forecast": added.facts}), [*named, *added.named]
-    screened = screening.screen(whole, decided, named)
-    roles = {name: each.role for name, each in screened.items() if each.role is not None}
+    rows = _decide(context, recipe, joined)
+    roles = {name: each.role for name, each in rows.screened.items() if each.role is not None}
     context.progress("dividing")
-    parts = split.divide(store, whole, recipe, decided, roles)
+    parts = split.divide(context.store, rows.snapshot, recipe, rows.task, roles)
+    decided = rows.task
     if parts.rare_classes:
-        decided = task.decide(whole, recipe, [label for label, _ in parts.rare_classes])
-    of_tables = [line for name, table in tables.items() for line in messages(table.report, name)]
+        decided = task.decide(rows.snapshot, recipe, [label for label, _ in parts.rare_classes])
     return CollectResult(
-        snapshot=whole.digest,
+        snapshot=rows.snapshot.digest,
         split=parts.digest,
         task=decided,
         num_rows=parts.num_rows,
-        num_columns=len(whole.schema),
+        num_columns=len(rows.snapshot.schema),
         taken=taken.report,
         messages=(
-            *screening.messages(screened),
+            *screening.messages(rows.screened),
             *messages(taken.report),
-            *of_tables,
-            *(added.messages if added else ()),
-            *(() if labelled is None else labelled.messages),
+            *(line for name, table in tables.items() for line in messages(table.report, name)),
+            *(joined.added.messages if joined.added else ()),
+            *rows.messages,
             *split.messages(parts, decided.target),
-            *task.messages(whole, recipe, decided),
+            *task.messages(rows.snapshot, recipe, decided),
         ),
         screened=tuple(
             {"kind": each.kind, "column": name, "detail": each.detail, "action": each.action}
-            for name, each in screened.items()
+            for name, each in rows.screened.items()
         ),
-        joined=joined,
-        tables={name: table.digest for name, (_, table) in pairs.items()},
-        forecast=None if added is None else added.to_json(),
+        joined=joined.report,
+        tables=joined.tables,
+        forecast=None if joined.added is None else joined.added.to_json(),
     )
+
+
+def _take_rows(context: StepContext, recipe: Recipe) -> Collection:
+    from mlsys.collect import label_columns, snapshot
+
+    target = None if label_columns.is_asked_for(recipe) else str(recipe.target)
+    by, folder = recipe.split.column, context.folder
+    return snapshot.take(context.store, recipe.data, target=target, folder=folder, split_column=by, task=recipe.task)
+
+
+@dataclass(frozen=True)
+class JoinedRows:
+    """Rows with what was joined to them, the report of it, the digests of the tables, and what a forecast adds."""
+
+    snapshot: Snapshot
+    report: dict[str, Any]
+    tables: dict[str, str]
+    added: ForecastPlan | None
+
+
+def _join(context: StepContext, recipe: Recipe, whole: Snapshot, tables: Mapping[str, Snapshot]) -> JoinedRows:
+    """Join the feature tables, and the past of its own target that a forecast takes."""
+    from mlsys.collect import forecasting
+    from mlsys.features.joins import assembly
+
+    pairs = {name: (join, tables[name]) for name, join in recipe.features.joins.items()}
+    added = forecasting.plan(whole, recipe) if recipe.forecast is not None else None
+    if added is not None:
+        past = forecasting.write_past(context.store, whole, added.joins, recipe.target_column)
+        pairs |= {name: (join, past) for name, join in added.joins.items()}
+    digests = {name: table.digest for name, (_, table) in pairs.items()}
+    if not pairs:
+        return JoinedRows(whole, {}, digests, added)
+    done = assembly.assemble(context.store, whole, pairs, context.progress)
+    return JoinedRows(done.snapshot, done.report, digests, added)
+
+
+@dataclass(frozen=True)
+class DecidedRows:
+    """Rows with their task, the columns that the screening names, and messages about label columns."""
+
+    snapshot: Snapshot
+    task: Task
+    screened: dict[str, Screened]
+    messages: tuple[str, ...]
+
+
+def _decide(context: StepContext, recipe: Recipe, joined: JoinedRows) -> DecidedRows:
+    """Decide the task, with label columns combined into one, and screen what nobody has chosen."""
+    from mlsys.collect import label_columns, screening, task
+
+    whole = joined.snapshot
+    lines: tuple[str, ...] = ()
+    if label_columns.is_asked_for(recipe):
+        labelled = label_columns.combine(context.store, whole, recipe)
+        whole, lines, decided = labelled.snapshot, labelled.messages, label_columns.decide(labelled, recipe)
+    else:
+        decided = task.decide(whole, recipe)
+    named = [*context.observed["named"], *recipe.data.allow_personal]
+    if joined.added is not None:
+        decided = decided.model_copy(update={"forecast": joined.added.facts})
+        named += joined.added.named
+    return DecidedRows(whole, decided, screening.screen(whole, decided, named), lines)
 
 
 def completed(recipe: Recipe, data: CollectResult) -> Recipe:
