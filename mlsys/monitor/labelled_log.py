@@ -89,7 +89,7 @@ class Scanned:
 
 @dataclass(frozen=True)
 class LabelledLog:
-    """What a log says by now: its state, the tables that are kept of it, and the windows of each calendar."""
+    """A log as it is by now: its state, the tables that are kept of it, and the windows of each calendar."""
 
     state: LogState
     tables: StoredTables
