@@ -168,12 +168,13 @@ def _absolute(source: Any) -> Any:
 
 @dataclass(frozen=True)
 class Monitored:
-    """A model, and all that its windows are judged by."""
+    """A model, and all that its windows are judged by; `base` is its performance on the test rows."""
 
     bundle: Bundle
     recipe: Recipe
     baseline: Mapping[str, Any] | None
     reference: ReferenceRows
+    base: Performance
     limits: PerformanceLimits
     utility: RealisedUtility | None
 
@@ -183,17 +184,12 @@ class Monitored:
         section = recipe.monitor
         metric, loss, gap = metric_of(bundle, recipe), section.max_metric_loss, section.max_calibration_gap
         limits = PerformanceLimits(metric, loss, gap, recipe.evaluate.confidence, bundle.threshold)
-        utility = RealisedUtility.of(baseline, bundle)
-        return cls(bundle, recipe, baseline, ReferenceRows.of(bundle), limits, utility)
+        base, utility = Performance.of(baseline, bundle.task), RealisedUtility.of(baseline, bundle)
+        return cls(bundle, recipe, baseline, ReferenceRows.of(bundle), base, limits, utility)
 
     @property
     def section(self) -> MonitorSection:
         return self.recipe.monitor
-
-    @property
-    def base(self) -> Performance:
-        """Performance on the test rows, as far as it is known."""
-        return Performance.of(self.baseline, self.bundle.task)
 
     @property
     def calendars(self) -> list[Calendar]:

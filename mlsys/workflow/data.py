@@ -59,9 +59,9 @@ def collect(context: StepContext) -> CollectResult:
     from mlsys.collect import forecasting, screening, split, task
 
     # 1. Read and check the rows and every feature table.
-    recipe, timezone = forecasting.of_numbers(context.recipe), context.recipe.data.timezone
+    recipe = forecasting.of_numbers(context.recipe)
     context.progress("reading")
-    taken = _take_rows(context, recipe)
+    taken, timezone = _take_rows(context, recipe), recipe.data.timezone
     tables = {name: take_table(context, name, join, timezone) for name, join in recipe.features.joins.items()}
     # 2. Join them as of each row's time.
     joined = _join(context, recipe, taken.snapshot, {name: table.snapshot for name, table in tables.items()})
