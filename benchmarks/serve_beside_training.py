@@ -6,9 +6,11 @@ cluster, as a person would who types ``mlsys run``; meanwhile ``wrk`` asks for s
 
 Each repeat is a pair: a run alone, then one beside training, so that what else the machine does meets both. A run takes
 a minute of the two that the training has: a training lasts minutes, and in a run of some seconds one stall is what p99
-says. The claim is about the median of the pairs' ratios; their spread is told. What bounds p99 alone is the thread of
-the replica that writes the prediction log each second, and beside training what steps share with an endpoint whatever
-their priority: caches, the memory's bandwidth, and the driver of the run, which is a process like any other.
+says. The claim is about the median of the pairs' ratios; their spread is told.
+
+What bounds p99 alone is the thread of the replica that writes the prediction log each second, and beside training what
+steps share with an endpoint whatever their priority: caches, the memory's bandwidth, the driver of the run, which is a
+process like any other, and the start of a worker until it gives way.
 """
 
 from __future__ import annotations

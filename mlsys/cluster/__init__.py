@@ -10,6 +10,7 @@ deployed them. On a real cluster, or inside ``ray job submit``, :func:`connect` 
 `resources`    the size of the cluster, and what of it is free
 `tasks`        plans by size, and the tasks themselves
 `priority`     endpoints before steps
+`worker_start` the same from the start of a worker on
 `detached`     actors that outlive whoever starts them
 `replacement`  what is done about a worker of a fit that died
 =============  =============================================================

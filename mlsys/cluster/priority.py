@@ -9,6 +9,10 @@ Where something is served, a step computes besides only when nobody else wants t
 niceness alone a replica gets its share, but not at once: it waits until the step's slice is over, and Linux does not
 look for a CPU on which only such work runs. That is the policy of the thread that computes and of those that it starts;
 the threads by which Ray knows that the process lives keep the niceness.
+
+Linux may weigh sessions before it weighs processes (autogroups, sched(7); a container has none), and all processes of a
+node are of one. The session then has hardly any weight on a CPU where nothing but such a thread runs, and what it has
+used up of its share there the replica that wakes on that CPU has to wait for: seconds. So a step leaves the session.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +39,42 @@ SERVING = "serving.json"
 
 _THREADS = Path("/proc/self/task")
 
+_AUTOGROUP, _HAS_AUTOGROUPS = Path("/proc/self/autogroup"), Path("/proc/sys/kernel/sched_autogroup_enabled")
+
+_TRIES, _PAUSE_S = 20, 0.1
+"""Linux takes the niceness of a session ten times a second at most, from all users without privileges together."""
+
 
 def give_way() -> None:
     """Let endpoints go before this process, and before this thread and those that it will start where one is served."""
     _be_nicer()
     if hasattr(os, "SCHED_IDLE") and _is_beside_an_endpoint() and os.sched_getscheduler(0) == os.SCHED_OTHER:
         with contextlib.suppress(OSError):  # where a container forbids it
+            _leave_session()
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _is_beside_an_endpoint() -> bool:
     root = os.environ.get("MLSYS_STORE")
     return root is not None and Path(root, "cluster", SERVING).is_file()
+
+
+@functools.cache
+def _leave_session() -> None:
+    """Have a session of this process's own, of the least weight, where Linux weighs sessions; once.
+
+    Ray ends a worker by its process group, which has the number of the process before and after.
+    """
+    if not _HAS_AUTOGROUPS.is_file() or _HAS_AUTOGROUPS.read_text().strip() != "1":
+        return
+    if os.getpgid(0) == os.getpid():  # who leads a group cannot leave its session
+        os.setpgid(0, os.getpgid(os.getppid()))
+    os.setsid()
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            _AUTOGROUP.write_text(str(LAST))
+            return
+        time.sleep(_PAUSE_S)
 
 
 @functools.cache

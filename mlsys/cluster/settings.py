@@ -20,6 +20,10 @@ SETTINGS: dict[str, tuple[str, str]] = {
         "Ray ends idle workers above the number of CPUs; on 2 CPUs each step would start Python again (4-5x)",
     ),
     "RAY_worker_niceness": ("0", "endpoints keep it; Ray gives them 15 as well, above which only steps can go"),
+    "RAY_preload_python_modules": (
+        "mlsys.cluster.worker_start",
+        "a worker that starts lets endpoints go first; the imports of its first task would take both CPUs from them",
+    ),
     "RAY_DATA_USE_DATASOURCE_V2": ("0", "the new Parquet reader costs 0.7 s a read on local disks"),
     "RAY_DATA_ENABLE_ARROW_BACKED_PANDAS_CONVERSION": ("0", "Arrow-backed frames turn into object arrays"),
     "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": (

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -62,6 +63,28 @@ def test_endpoints_come_before_steps_also_when_these_ran_first(store, first):
     assert cluster.call(os.getpriority, os.PRIO_PROCESS, 0) == min(19, max(15, head.nice() + 4))
     if hasattr(os, "SCHED_IDLE"):
         assert cluster.call(os.sched_getscheduler, 0) == os.SCHED_IDLE
+
+
+def test_a_step_is_weighed_apart_from_endpoints_where_linux_weighs_sessions(store, first):
+    switch, head = Path("/proc/sys/kernel/sched_autogroup_enabled"), cluster.status(store)["pid"]
+    session = cluster.call(os.getsid, 0)
+    if switch.is_file() and switch.read_text().strip() == "1":
+        assert session != os.getsid(head)
+        assert Path(f"/proc/{session}/autogroup").read_text().split()[-1] == "19"  # the process that leads it is there
+    else:
+        assert session == os.getsid(head)
+
+
+@pytest.mark.parametrize("serves", [False, True], ids=["of a step", "of an endpoint"])
+def test_a_worker_gives_way_from_its_start_unless_it_serves(store, first, serves):
+    import ray
+
+    own = cluster.ENDPOINTS if serves else {"env_vars": {"A_PROCESS_OF_ITS_OWN": "1"}}
+    asked = ray.remote(lambda: (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)))
+    niceness = psutil.Process(cluster.status(store)["pid"]).nice()
+    step = getattr(os, "SCHED_IDLE", os.SCHED_OTHER), min(19, max(15, niceness + 4))
+    answer = ray.get(asked.options(num_cpus=0, runtime_env=own).remote())
+    assert answer == ((os.SCHED_OTHER, niceness) if serves else step)
 
 
 def niceness(head, part):
