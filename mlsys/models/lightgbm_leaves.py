@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import weakref
+from typing import Any
 
 import lightgbm
 import numpy as np
@@ -39,7 +40,11 @@ def margins(booster: lightgbm.Booster, rows: NDArray[np.float32], outputs: int) 
     for top in range(0, len(rows), ROWS):
         block, own = rows[top : top + ROWS], sums[top : top + ROWS]
         for first in range(0, rounds, step):
-            how = {"start_iteration": first, "num_iteration": min(step, rounds - first), "num_threads": 1}
+            how: dict[str, Any] = {
+                "start_iteration": first,
+                "num_iteration": min(step, rounds - first),
+                "num_threads": 1,
+            }
             leaves = np.asarray(booster.predict(block, pred_leaf=True, **how)).reshape(len(block), -1)
             for number, leaf in enumerate(leaves.T, first * outputs):
                 own[:, number % outputs] += values[number][leaf]
