@@ -26,7 +26,6 @@ import numpy as np
 from lightgbm import libpath
 from pydantic import Field
 
-from mlsys.models import lightgbm_leaves
 from mlsys.models.boosting import (
     STOPPING_RANKS,
     Bins,
@@ -228,8 +227,6 @@ class LightGBMFamily(
         if X.shape[0] == 0:
             return model.outputs(np.zeros((0, outputs)))
         rows = np.ascontiguousarray(bounded(X))
-        if lightgbm_leaves.are_many(model.booster, rows):
-            return model.outputs(lightgbm_leaves.margins(model.booster, rows, outputs))
         margin = np.asarray(model.booster.predict(rows, raw_score=True, num_threads=1), np.float64)
         return model.outputs(margin.reshape(-1, outputs))
 
