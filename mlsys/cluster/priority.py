@@ -41,8 +41,9 @@ _THREADS = Path("/proc/self/task")
 
 _AUTOGROUP, _HAS_AUTOGROUPS = Path("/proc/self/autogroup"), Path("/proc/sys/kernel/sched_autogroup_enabled")
 
-_TRIES, _PAUSE_S = 20, 0.1
-"""Linux takes the niceness of a session ten times a second at most, from all users without privileges together."""
+_TRIES, _PAUSE_S = 100, 0.1
+"""Linux takes the niceness of a session ten times a second at most, from all users without privileges together: a node
+may start a hundred workers at once."""
 
 
 def give_way() -> None:
@@ -69,7 +70,11 @@ def _leave_session() -> None:
         return
     if os.getpgid(0) == os.getpid():  # who leads a group cannot leave its session
         os.setpgid(0, os.getpgid(os.getppid()))
-    os.setsid()
+    try:
+        os.setsid()
+    except PermissionError:  # a child is in the group: the group stays, which Ray would end, and so does the session
+        os.setpgid(0, 0)
+        raise
     for _ in range(_TRIES):
         with contextlib.suppress(BlockingIOError):
             _AUTOGROUP.write_text(str(LAST))
